@@ -1,0 +1,96 @@
+// The engine: compiles a graph for given input shapes and runs it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "octavo/graph.h"
+#include "octavo/passes.h"
+#include "octavo/tensor.h"
+
+namespace octavo {
+
+enum class Precision : uint8_t {
+  kFloat32,
+  kBFloat16,  // contractions on bfloat16 operands with float32 accumulation; normalization, softmax, divisions in float32
+};
+
+struct SessionOptions {
+  int threads = 0;  // 0: every core this process may run on
+  Precision precision = Precision::kFloat32;
+  std::vector<std::string> disabled_passes;
+  // Further values, by name, that Run returns after the graph's outputs. A value that is observed is not fused away.
+  std::vector<std::string> observed;
+};
+
+// One step of a compiled plan, for `inspect` and `bench`.
+struct StepInfo {
+  std::string node;        // name of the (first) graph node it came from
+  std::string op;          // op and what was fused into it: "Conv+Gelu+Add"
+  std::string kernel;      // what computes it: "onednn brgconv:avx512_core", "layer_norm avx3", "generic"
+  std::string precision;   // "fp32", "bf16"
+  Dims output_dims;
+  int64_t macs = 0;
+  double milliseconds = 0;  // of the last profiled run; 0 before
+};
+
+struct PlanInfo {
+  std::vector<StepInfo> steps;
+  std::vector<PassReport> passes;
+  int64_t arena_bytes = 0;    // activations and scratch, planned once
+  int64_t weight_bytes = 0;   // packed weights held by the session
+  double compile_seconds = 0;
+};
+
+// A model ready to run. Run plans memory once per set of input shapes and keeps the plan and the packed weights.
+// Thread safety: one Run at a time per Session; different Sessions are independent. On one ISA and one thread,
+// equal inputs give equal bits.
+class Session {
+ public:
+  // Takes the graph over: constants that were packed are released. Errors: as the passes', kUnsupported ops.
+  static Result<Session> Create(Graph graph, const SessionOptions& options = {});
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  // Names, types and declared shapes (-1 where dynamic) of inputs; names of outputs, observed values at the end.
+  const std::vector<Value>& inputs() const;
+  const std::vector<std::string>& output_names() const;
+
+  // Plans for these input shapes (in the order of inputs()) without running. Errors: shapes that do not fit, by node.
+  Status Prepare(const std::vector<Dims>& input_dims);
+  // Types and shapes of the outputs for the prepared shapes, in the order of output_names().
+  struct OutputInfo {
+    DType dtype;
+    Dims dims;
+  };
+  Result<std::vector<OutputInfo>> OutputInfos(const std::vector<Dims>& input_dims);
+
+  // Runs on `inputs`, in the order of inputs(); returns new tensors in the order of output_names().
+  // Errors: a wrong count, type or shape (named), or a value that breaks an op's contract.
+  Result<std::vector<Tensor>> Run(std::span<const Tensor> inputs);
+  // By name; every input must be given and nothing else.
+  Result<std::vector<Tensor>> Run(const std::map<std::string, Tensor>& inputs);
+  // Runs into `outputs`, which must have the types and shapes of OutputInfos. Allocates nothing once prepared.
+  Status RunInto(std::span<const Tensor> inputs, std::span<Tensor> outputs);
+
+  // Runs once and fills StepInfo::milliseconds.
+  Status Profile(std::span<const Tensor> inputs);
+  // The plan of the last Prepare/Run.
+  const PlanInfo& plan() const;
+
+ private:
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// "avx512_core_amx", "avx512_core_vnni", "avx2", ...: the instruction set that kernels use in this process.
+std::string IsaInUse();
+
+}  // namespace octavo

@@ -1,0 +1,61 @@
+// The contract between a node and the code that computes it.
+//
+// A kernel is bound once to a node, its operands' shapes and strides; running it afterwards allocates nothing.
+// Operands are strided: the engine lays convolution outputs out channels-last and makes Transpose, Slice and most
+// Reshapes plain changes of strides. Generic kernels accept any strides.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string_view>
+
+#include "octavo/graph.h"
+
+namespace octavo {
+
+struct Operand {
+  bool present = false;  // false: an optional input or output that is absent
+  DType dtype = DType::kUndefined;
+  Dims dims;
+  Dims strides;                      // in elements, same rank as dims; 0 where a dimension is broadcast
+  const Tensor* constant = nullptr;  // the value, when known at bind time (contiguous); outlives the kernel
+};
+
+struct BindContext {
+  const Node& node;
+  int64_t opset;
+  std::span<const Operand> inputs;
+  std::span<const Operand> outputs;
+  int threads;
+};
+
+// Pointers to the first element of each operand (null where absent); inputs and outputs never overlap.
+struct KernelArgs {
+  const void* const* inputs;
+  void* const* outputs;
+  void* scratch;  // BoundKernel::scratch_bytes, aligned to 64
+};
+
+struct BoundKernel {
+  // Errors only for values that break the op's contract (a Gather index out of range). Allocates nothing.
+  std::function<Status(const KernelArgs&)> run;
+  size_t scratch_bytes = 0;
+};
+
+// Errors: an attribute or operand that the kernel does not handle; the caller adds the node's name.
+using BindFn = Result<BoundKernel> (*)(const BindContext& context);
+
+// The generic kernel of an op: complete semantics, any strides, plain C++. Null when there is none.
+BindFn FindGenericKernel(std::string_view domain, std::string_view op);
+
+// Runs one node on contiguous tensors through its generic kernel: constant folding, tests.
+// inputs[i] is undefined() where the node's optional input is absent.
+Result<std::vector<Tensor>> EvaluateNode(const Node& node, int64_t opset, std::span<const Tensor> inputs);
+
+// Runs a graph node by node with generic kernels: the slow reference that passes and the engine are tested against.
+// `inputs` in the order of graph.inputs; returns the outputs in the order of graph.outputs.
+Result<std::vector<Tensor>> EvaluateGraph(const Graph& graph, std::span<const Tensor> inputs);
+
+}  // namespace octavo

@@ -1,0 +1,93 @@
+// Walking several strided operands in step: the loop under every generic kernel.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "octavo/tensor.h"
+
+namespace octavo {
+
+// A nest of loops over `dims` with one stride per operand and loop. Built once at bind time; walking it allocates
+// nothing. Adjacent loops that are one loop for every operand are merged, loops of size 1 dropped.
+template <size_t N>
+class StridedLoop {
+ public:
+  StridedLoop() = default;
+  // strides[k] has the rank of dims; a broadcast dimension has stride 0.
+  StridedLoop(const Dims& dims, const std::array<Dims, N>& strides) {
+    for (size_t d = 0; d < dims.size(); ++d) {
+      if (dims[d] == 1) continue;
+      std::array<int64_t, N> step;
+      for (size_t k = 0; k < N; ++k) step[k] = strides[k][d];
+      if (!sizes_.empty()) {
+        bool merges = true;
+        for (size_t k = 0; k < N; ++k) merges &= steps_.back()[k] == step[k] * dims[d];
+        if (merges) {
+          sizes_.back() *= dims[d];
+          steps_.back() = step;
+          continue;
+        }
+      }
+      sizes_.push_back(dims[d]);
+      steps_.push_back(step);
+    }
+    if (sizes_.empty()) {
+      sizes_.push_back(1);
+      steps_.push_back({});
+    }
+    for (size_t d = 0; d + 1 < sizes_.size(); ++d) outer_ *= sizes_[d];
+  }
+
+  // Length and steps (in elements) of the innermost loop.
+  int64_t inner_size() const { return sizes_.back(); }
+  const std::array<int64_t, N>& inner_steps() const { return steps_.back(); }
+  // How often the innermost loop runs.
+  int64_t outer_count() const { return outer_; }
+
+  // Calls fn(offsets) with the element offsets of the innermost loop's start, for outer indices [begin, end).
+  template <typename Fn>
+  void ForOuter(int64_t begin, int64_t end, Fn&& fn) const {
+    constexpr size_t kMaxRank = 16;
+    std::array<int64_t, kMaxRank> index{};
+    std::array<int64_t, N> offsets{};
+    const size_t depth = sizes_.size() - 1;
+    int64_t rest = begin;
+    for (size_t d = depth; d-- > 0;) {
+      index[d] = rest % sizes_[d];
+      rest /= sizes_[d];
+      for (size_t k = 0; k < N; ++k) offsets[k] += index[d] * steps_[d][k];
+    }
+    for (int64_t i = begin; i < end; ++i) {
+      fn(static_cast<const std::array<int64_t, N>&>(offsets));
+      for (size_t d = depth; d-- > 0;) {
+        for (size_t k = 0; k < N; ++k) offsets[k] += steps_[d][k];
+        if (++index[d] < sizes_[d]) break;
+        for (size_t k = 0; k < N; ++k) offsets[k] -= steps_[d][k] * sizes_[d];
+        index[d] = 0;
+      }
+    }
+  }
+
+  // Calls fn(offsets) once per element.
+  template <typename Fn>
+  void ForEach(Fn&& fn) const {
+    const int64_t n = inner_size();
+    const auto& step = inner_steps();
+    ForOuter(0, outer_, [&](const std::array<int64_t, N>& start) {
+      std::array<int64_t, N> at = start;
+      for (int64_t i = 0; i < n; ++i) {
+        fn(static_cast<const std::array<int64_t, N>&>(at));
+        for (size_t k = 0; k < N; ++k) at[k] += step[k];
+      }
+    });
+  }
+
+ private:
+  std::vector<int64_t> sizes_;
+  std::vector<std::array<int64_t, N>> steps_;
+  int64_t outer_ = 1;
+};
+
+}  // namespace octavo
