@@ -53,12 +53,12 @@ struct Node {
   ValueId output(size_t i) const { return i < outputs.size() ? outputs[i] : kNoValue; }
   bool has_input(size_t i) const { return input(i) != kNoValue; }
   // Attribute of that name and type, or the fallback.
-  int64_t Int(std::string_view name, int64_t fallback) const;
-  float Float(std::string_view name, float fallback) const;
-  std::string String(std::string_view name, std::string_view fallback) const;
-  std::vector<int64_t> Ints(std::string_view name, std::vector<int64_t> fallback = {}) const;
-  std::vector<float> Floats(std::string_view name, std::vector<float> fallback = {}) const;
-  bool Has(std::string_view name) const { return attributes.find(std::string(name)) != attributes.end(); }
+  int64_t Int(std::string_view attribute, int64_t fallback) const;
+  float Float(std::string_view attribute, float fallback) const;
+  std::string String(std::string_view attribute, std::string_view fallback) const;
+  std::vector<int64_t> Ints(std::string_view attribute, std::vector<int64_t> fallback = {}) const;
+  std::vector<float> Floats(std::string_view attribute, std::vector<float> fallback = {}) const;
+  bool Has(std::string_view attribute) const { return attributes.find(std::string(attribute)) != attributes.end(); }
 };
 
 // Not thread safe; const member functions may run concurrently.

@@ -130,7 +130,7 @@ template <typename T>
 Tensor Tensor::FromValues(Dims dims, std::span<const T> values) {
   auto tensor = Create(DTypeOf<T>(), std::move(dims));
   if (!tensor.ok()) return {};
-  auto out = tensor->mutable_values<T>();
+  const std::span<T> out = tensor->template mutable_values<T>();
   for (size_t i = 0; i < out.size() && i < values.size(); ++i) out[i] = values[i];
   return *std::move(tensor);
 }
