@@ -1,0 +1,35 @@
+// Which elementwise nodes a contraction takes along as post-operations.
+#pragma once
+
+#include <vector>
+
+#include "octavo/graph.h"
+
+namespace octavo {
+
+enum class PostOpKind : uint8_t { kUnary, kAdd, kMul };
+
+struct PostOp {
+  PostOpKind kind;
+  NodeId node = kNoNode;         // the node absorbed
+  ValueId operand = kNoValue;    // the other operand of kAdd and kMul
+};
+
+// A node with the elementwise nodes that follow it. The group computes `output` and stands, in the order of
+// execution, where its last member stood, so that every operand has been made by then.
+struct FusionGroup {
+  NodeId anchor = kNoNode;
+  ValueId bias = kNoValue;  // per output channel, constant, [C] elements; absorbed from a following Add
+  std::vector<PostOp> post_ops;
+  NodeId last = kNoNode;
+  ValueId output = kNoValue;
+};
+
+// One group per Conv, ConvTranspose, Gemm and MatMul of the graph (also those that absorb nothing).
+// A node belongs to at most one group.
+std::vector<FusionGroup> FuseEpilogues(const Graph& graph);
+
+// Whether oneDNN computes this unary node as a post-operation.
+bool IsFusableUnary(const Graph& graph, const Node& node);
+
+}  // namespace octavo

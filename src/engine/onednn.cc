@@ -1,0 +1,416 @@
+#include "engine/onednn.h"
+
+#include <cfloat>
+#include <cmath>
+#include <cstring>
+#include <unordered_map>
+
+#include <fmt/format.h>
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include "base/allocation_guard.h"
+
+namespace octavo {
+
+namespace {
+
+using dnnl::algorithm;
+using dnnl::memory;
+
+dnnl::engine& CpuEngine() {
+  static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+dnnl::stream& CpuStream() {
+  // A CPU stream keeps no state between primitives; one per thread keeps sessions independent.
+  thread_local dnnl::stream stream(CpuEngine());
+  return stream;
+}
+
+memory::data_type ToDnnl(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32: return memory::data_type::f32;
+    case DType::kBFloat16: return memory::data_type::bf16;
+    default: return memory::data_type::undef;
+  }
+}
+
+// The channels-last descriptor of an activation of rank 3 to 5.
+memory::desc ChannelsLast(const Dims& dims, DType dtype) {
+  constexpr memory::format_tag kTags[] = {memory::format_tag::nwc, memory::format_tag::nhwc, memory::format_tag::ndhwc};
+  return {dims, ToDnnl(dtype), kTags[dims.size() - 3]};
+}
+
+bool IsReference(const char* implementation) { return std::strstr(implementation, "ref") != nullptr; }
+
+// 64 bits of FNV-1a over 8-byte words: distinguishes the weights of one model, where a mixed-up pair would also need
+// equal shapes and formats.
+uint64_t ContentHash(const void* data, size_t bytes) {
+  uint64_t hash = 0xcbf29ce484222325u;
+  const auto* p = static_cast<const unsigned char*>(data);
+  size_t i = 0;
+  for (; i + 8 <= bytes; i += 8) {
+    uint64_t word;
+    std::memcpy(&word, p + i, 8);
+    hash = (hash ^ word) * 0x100000001b3u;
+    hash ^= hash >> 29;
+  }
+  for (; i < bytes; ++i) hash = (hash ^ p[i]) * 0x100000001b3u;
+  return hash;
+}
+
+}  // namespace
+
+struct PackedWeights::Impl {
+  std::map<std::string, std::shared_ptr<memory>> by_key;
+  int64_t bytes = 0;
+};
+
+PackedWeights::PackedWeights() : impl_(std::make_unique<Impl>()) {}
+PackedWeights::~PackedWeights() = default;
+int64_t PackedWeights::bytes() const { return impl_->bytes; }
+
+std::string OneDnnIsa() {
+  switch (dnnl::get_effective_cpu_isa()) {
+    case dnnl::cpu_isa::sse41: return "sse41";
+    case dnnl::cpu_isa::avx: return "avx";
+    case dnnl::cpu_isa::avx2: return "avx2";
+    case dnnl::cpu_isa::avx2_vnni: return "avx2_vnni";
+    case dnnl::cpu_isa::avx512_core: return "avx512_core";
+    case dnnl::cpu_isa::avx512_core_vnni: return "avx512_core_vnni";
+    case dnnl::cpu_isa::avx512_core_bf16: return "avx512_core_bf16";
+    case dnnl::cpu_isa::avx512_core_amx: return "avx512_core_amx";
+    default: return "generic";
+  }
+}
+
+std::string OneDnnVersion() {
+  const auto* v = dnnl_version();
+  return fmt::format("{}.{}.{}", v->major, v->minor, v->patch);
+}
+
+bool OneDnnHasBFloat16() { return OneDnnIsa().rfind("avx512_core", 0) == 0; }
+
+namespace {
+
+// A primitive with its arguments laid out once. Where an argument lies may change from run to run (graph inputs and
+// outputs are the caller's): handles are set only when they differ.
+struct BoundPrimitive {
+  dnnl::primitive primitive;
+  struct Argument {
+    memory mem;
+    int input = -1;   // index into KernelArgs.inputs,
+    int output = -1;  // or into outputs,
+    bool scratch = false;
+    void* handle = nullptr;
+  };
+  std::vector<Argument> arguments;
+  std::vector<dnnl_exec_arg_t> exec;
+  std::vector<std::shared_ptr<memory>> keep;  // packed weights
+
+  void Add(int name, const memory::desc& md, int input, int output, bool scratch = false) {
+    Argument argument{memory(md, CpuEngine(), nullptr), input, output, scratch, nullptr};
+    exec.push_back({name, argument.mem.get()});
+    arguments.push_back(std::move(argument));
+  }
+  void AddConstant(int name, std::shared_ptr<memory> mem) {
+    exec.push_back({name, mem->get()});
+    keep.push_back(std::move(mem));
+  }
+
+  Status Run(const KernelArgs& args) {
+    for (auto& a : arguments) {
+      void* handle = a.scratch ? args.scratch : a.input >= 0 ? const_cast<void*>(args.inputs[a.input]) : args.outputs[a.output];
+      if (handle == a.handle) continue;
+      dnnl_memory_set_data_handle(a.mem.get(), handle);
+      a.handle = handle;
+    }
+    // oneDNN builds a small map of the arguments inside every execution: the only allocation of a run, and its own.
+    const AllocationExemption exemption;
+    const dnnl_status_t status =
+        dnnl_primitive_execute(primitive.get(), CpuStream().get(), static_cast<int>(exec.size()), exec.data());
+    return status == dnnl_success ? Status() : InternalError(fmt::format("oneDNN failed with status {}", static_cast<int>(status)));
+  }
+};
+
+OneDnnKernel Finish(std::shared_ptr<BoundPrimitive> bound, const memory::desc& scratchpad, const char* implementation) {
+  OneDnnKernel result;
+  result.implementation = std::string("onednn ") + implementation;
+  result.kernel.scratch_bytes = scratchpad.get_size();
+  if (result.kernel.scratch_bytes > 0) bound->Add(DNNL_ARG_SCRATCHPAD, scratchpad, -1, -1, true);
+  result.kernel.run = [bound](const KernelArgs& args) { return bound->Run(args); };
+  return result;
+}
+
+Status AppendUnary(const PostOpSpec& spec, dnnl::post_ops& ops) {
+  const Node& node = *spec.unary;
+  algorithm alg;
+  float alpha = 0, beta = 0;
+  if (node.op == "Relu") {
+    alg = algorithm::eltwise_relu;
+  } else if (node.op == "LeakyRelu") {
+    alg = algorithm::eltwise_relu;
+    alpha = node.Float("alpha", 0.01f);
+  } else if (node.op == "Gelu") {
+    alg = node.String("approximate", "none") == "tanh" ? algorithm::eltwise_gelu_tanh : algorithm::eltwise_gelu_erf;
+  } else if (node.op == "Silu") {
+    alg = algorithm::eltwise_swish;
+    alpha = 1;
+  } else if (node.op == "HardSwish") {
+    alg = algorithm::eltwise_hardswish;
+  } else if (node.op == "Sigmoid") {
+    alg = algorithm::eltwise_logistic;
+  } else if (node.op == "Tanh") {
+    alg = algorithm::eltwise_tanh;
+  } else if (node.op == "Abs") {
+    alg = algorithm::eltwise_abs;
+  } else if (node.op == "Sqrt") {
+    alg = algorithm::eltwise_sqrt;
+  } else if (node.op == "Clip") {
+    alg = algorithm::eltwise_clip_v2;
+    auto bound = [&](size_t input, const char* attribute, float fallback) {
+      if (!node.has_input(input)) return node.Float(attribute, fallback);
+      const Tensor& t = spec.graph->value(node.input(input)).constant;
+      return t.dtype() == DType::kFloat32 && t.size() == 1 ? t.values<float>()[0] : fallback;
+    };
+    alpha = bound(1, "min", -FLT_MAX);
+    beta = bound(2, "max", FLT_MAX);
+  } else {
+    return Unsupported(node.op + " is no oneDNN post-operation");
+  }
+  ops.append_eltwise(1.0f, alg, alpha, beta);
+  return {};
+}
+
+// Appends the post-ops to the attributes and, once the primitive exists, binds their operands.
+class PostOps {
+ public:
+  // `per_channel`: descriptor of a tensor with one element per channel; `full`: that of a tensor like the output.
+  Status Build(const std::vector<PostOpSpec>& specs, const memory::desc& per_channel,
+               const std::function<memory::desc(DType)>& full, dnnl::primitive_attr& attr) {
+    dnnl::post_ops ops;
+    int index = 0;
+    for (const auto& spec : specs) {
+      if (spec.kind == PostOpSpec::Kind::kUnary) {
+        OCTAVO_RETURN_IF_ERROR(AppendUnary(spec, ops));
+      } else {
+        const memory::desc md = spec.per_channel ? per_channel : full(spec.operand_dtype);
+        ops.append_binary(spec.kind == PostOpSpec::Kind::kAdd ? algorithm::binary_add : algorithm::binary_mul, md);
+        operands_.push_back({DNNL_ARG_ATTR_MULTIPLE_POST_OP(index) | DNNL_ARG_SRC_1, md, spec.per_channel});
+      }
+      ++index;
+    }
+    attr.set_post_ops(ops);
+    return {};
+  }
+
+  void Bind(int first_input, BoundPrimitive& bound) const {
+    int input = first_input;
+    for (const auto& operand : operands_) {
+      if (operand.constant) {
+        auto mem = std::make_shared<memory>(operand.md, CpuEngine());
+        std::memcpy(mem->get_data_handle(), operand.constant->data(), operand.constant->bytes());
+        bound.AddConstant(operand.name, std::move(mem));
+      } else {
+        bound.Add(operand.name, operand.md, input++, -1);
+      }
+    }
+  }
+
+ private:
+  struct Operand {
+    int name;
+    memory::desc md;
+    const Tensor* constant;
+  };
+  std::vector<Operand> operands_;
+};
+
+std::shared_ptr<memory> BiasMemory(const Tensor& bias, const memory::desc& md) {
+  auto mem = std::make_shared<memory>(md, CpuEngine());
+  std::memcpy(mem->get_data_handle(), bias.data(), bias.bytes());
+  return mem;
+}
+
+// Reorders `weights`, which lie as `from` says, to `to`; equal weights in equal formats share one copy.
+std::shared_ptr<memory> Pack(std::map<std::string, std::shared_ptr<memory>>& by_key, int64_t& total, const Tensor& weights,
+                             const memory::desc& from, const memory::desc& to) {
+  std::string key = fmt::format("{:016x}/{}/", ContentHash(weights.data(), weights.bytes()), weights.bytes());
+  key.append(reinterpret_cast<const char*>(&from.data), sizeof from.data);
+  key.append(reinterpret_cast<const char*>(&to.data), sizeof to.data);
+  auto& entry = by_key[key];
+  if (!entry) {
+    entry = std::make_shared<memory>(to, CpuEngine());
+    memory source(from, CpuEngine(), const_cast<void*>(weights.data()));
+    dnnl::reorder(source, *entry).execute(CpuStream(), source, *entry);
+    CpuStream().wait();
+    total += static_cast<int64_t>(to.get_size());
+  }
+  return entry;
+}
+
+// oneDNN reports through exceptions; they stop here.
+template <typename Fn>
+Result<OneDnnKernel> Guarded(const char* what, Fn&& fn) {
+  try {
+    return fn();
+  } catch (const dnnl::error& error) {
+    return Unsupported(fmt::format("oneDNN has no {} for this: {}", what, error.what()));
+  } catch (const std::bad_alloc&) {
+    return IoError("out of memory");
+  }
+}
+
+memory::dims Minus1(const std::vector<int64_t>& values) {
+  memory::dims result(values);
+  for (auto& v : result) v -= 1;
+  return result;
+}
+
+dnnl::primitive_attr NewAttributes() {
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attr;
+}
+
+}  // namespace
+
+Result<OneDnnKernel> OneDnnBuilder::Convolution(const ConvolutionSpec& spec) {
+  return Guarded("convolution", [&]() -> Result<OneDnnKernel> {
+    const size_t rank = spec.src_dims.size();
+    if (rank < 3 || rank > 5) return Unsupported("convolutions have 1 to 3 spatial axes");
+    const auto& g = spec.geometry;
+    const int64_t groups = spec.groups;
+    const int64_t in_per_group = spec.src_dims[1] / groups, out_per_group = spec.dst_dims[1] / groups;
+
+    // oneDNN's logical order of weights is (g, O/g, I/g, spatial); ONNX's transposed convolution stores (I, O/g, spatial).
+    memory::dims dims{groups, out_per_group, in_per_group};
+    dims.insert(dims.end(), g.kernel.begin(), g.kernel.end());
+    int64_t window = 1;
+    for (int64_t k : g.kernel) window *= k;
+    memory::dims strides{in_per_group * out_per_group * window, spec.transposed ? window : in_per_group * window,
+                         spec.transposed ? out_per_group * window : window};
+    for (size_t d = 0; d < g.kernel.size(); ++d) {
+      window /= g.kernel[d];
+      strides.push_back(window);
+    }
+    if (groups == 1) {
+      dims.erase(dims.begin());
+      strides.erase(strides.begin());
+    }
+    const memory::desc weights_from(dims, memory::data_type::f32, strides);
+    const memory::desc weights_any(dims, ToDnnl(spec.weights_dtype), memory::format_tag::any);
+    const memory::desc bias_md = spec.bias.defined()
+                                     ? memory::desc({spec.dst_dims[1]}, memory::data_type::f32, memory::format_tag::a)
+                                     : memory::desc();
+    const memory::desc src = ChannelsLast(spec.src_dims, spec.src_dtype), dst = ChannelsLast(spec.dst_dims, spec.dst_dtype);
+
+    dnnl::primitive_attr attr = NewAttributes();
+    PostOps post_ops;
+    Dims channel_dims(rank, 1);
+    channel_dims[1] = spec.dst_dims[1];
+    OCTAVO_RETURN_IF_ERROR(post_ops.Build(
+        spec.post_ops, ChannelsLast(channel_dims, DType::kFloat32),
+        [&](DType dtype) { return ChannelsLast(spec.dst_dims, dtype); }, attr));
+
+    auto build = [&](auto pd, auto make) -> Result<OneDnnKernel> {
+      if (IsReference(pd.impl_info_str())) return Unsupported("only a reference convolution");
+      auto bound = std::make_shared<BoundPrimitive>();
+      bound->primitive = make(pd);
+      bound->Add(DNNL_ARG_SRC, src, 0, -1);
+      bound->Add(DNNL_ARG_DST, dst, -1, 0);
+      bound->AddConstant(DNNL_ARG_WEIGHTS,
+                         Pack(cache_.impl_->by_key, cache_.impl_->bytes, spec.weights, weights_from, pd.weights_desc()));
+      if (spec.bias.defined()) bound->AddConstant(DNNL_ARG_BIAS, BiasMemory(spec.bias, bias_md));
+      post_ops.Bind(1, *bound);
+      return Finish(std::move(bound), pd.scratchpad_desc(), pd.impl_info_str());
+    };
+    const auto dilations = Minus1(g.dilations);
+    if (spec.transposed) {
+      const dnnl::deconvolution_forward::desc desc(dnnl::prop_kind::forward_inference, algorithm::deconvolution_direct, src,
+                                                   weights_any, bias_md, dst, g.strides, dilations, g.pads_begin, g.pads_end);
+      return build(dnnl::deconvolution_forward::primitive_desc(desc, attr, CpuEngine()),
+                   [](const auto& pd) { return dnnl::primitive(dnnl::deconvolution_forward(pd)); });
+    }
+    const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_inference, algorithm::convolution_direct, src, weights_any,
+                                               bias_md, dst, g.strides, dilations, g.pads_begin, g.pads_end);
+    return build(dnnl::convolution_forward::primitive_desc(desc, attr, CpuEngine()),
+                 [](const auto& pd) { return dnnl::primitive(dnnl::convolution_forward(pd)); });
+  });
+}
+
+Result<OneDnnKernel> OneDnnBuilder::Linear(const LinearSpec& spec) {
+  return Guarded("matrix product", [&]() -> Result<OneDnnKernel> {
+    using tag = memory::format_tag;
+    const memory::desc src({spec.m, spec.k}, ToDnnl(spec.src_dtype), tag::ab);
+    const memory::desc dst({spec.m, spec.n}, ToDnnl(spec.dst_dtype), tag::ab);
+    const memory::desc from({spec.k, spec.n}, memory::data_type::f32, spec.weights_transposed ? tag::ba : tag::ab);
+    const memory::desc any({spec.k, spec.n}, ToDnnl(spec.weights_dtype), tag::any);
+    const memory::desc bias_md =
+        spec.bias.defined() ? memory::desc({1, spec.n}, memory::data_type::f32, tag::ab) : memory::desc();
+    dnnl::primitive_attr attr = NewAttributes();
+    PostOps post_ops;
+    OCTAVO_RETURN_IF_ERROR(post_ops.Build(
+        spec.post_ops, memory::desc({1, spec.n}, memory::data_type::f32, tag::ab),
+        [&](DType dtype) { return memory::desc({spec.m, spec.n}, ToDnnl(dtype), tag::ab); }, attr));
+    const dnnl::matmul::desc desc(src, any, bias_md, dst);
+    const dnnl::matmul::primitive_desc pd(desc, attr, CpuEngine());
+    if (IsReference(pd.impl_info_str())) return Unsupported("only a reference matrix product");
+    auto bound = std::make_shared<BoundPrimitive>();
+    bound->primitive = dnnl::matmul(pd);
+    bound->Add(DNNL_ARG_SRC, src, 0, -1);
+    bound->Add(DNNL_ARG_DST, dst, -1, 0);
+    bound->AddConstant(DNNL_ARG_WEIGHTS, Pack(cache_.impl_->by_key, cache_.impl_->bytes, spec.weights, from, pd.weights_desc()));
+    if (spec.bias.defined()) bound->AddConstant(DNNL_ARG_BIAS, BiasMemory(spec.bias, bias_md));
+    post_ops.Bind(1, *bound);
+    return Finish(std::move(bound), pd.scratchpad_desc(), pd.impl_info_str());
+  });
+}
+
+Result<OneDnnKernel> OneDnnBuilder::MatMul(const MatMulSpec& spec) {
+  return Guarded("matrix product", [&]() -> Result<OneDnnKernel> {
+    const memory::desc a(spec.a_dims, ToDnnl(spec.src_dtype), spec.a_strides);
+    const memory::desc b(spec.b_dims, ToDnnl(spec.src_dtype), spec.b_strides);
+    const Dims dst_strides = ContiguousStrides(spec.dst_dims);
+    const memory::desc dst(spec.dst_dims, ToDnnl(spec.dst_dtype), dst_strides);
+    dnnl::primitive_attr attr = NewAttributes();
+    PostOps post_ops;
+    Dims channel_dims(spec.dst_dims.size(), 1);
+    channel_dims.back() = spec.dst_dims.back();
+    OCTAVO_RETURN_IF_ERROR(post_ops.Build(
+        spec.post_ops, memory::desc(channel_dims, memory::data_type::f32, ContiguousStrides(channel_dims)),
+        [&](DType dtype) { return memory::desc(spec.dst_dims, ToDnnl(dtype), dst_strides); }, attr));
+    const dnnl::matmul::desc desc(a, b, dst);
+    const dnnl::matmul::primitive_desc pd(desc, attr, CpuEngine());
+    if (IsReference(pd.impl_info_str())) return Unsupported("only a reference matrix product");
+    auto bound = std::make_shared<BoundPrimitive>();
+    bound->primitive = dnnl::matmul(pd);
+    bound->Add(DNNL_ARG_SRC, a, 0, -1);
+    bound->Add(DNNL_ARG_WEIGHTS, b, 1, -1);
+    bound->Add(DNNL_ARG_DST, dst, -1, 0);
+    post_ops.Bind(2, *bound);
+    return Finish(std::move(bound), pd.scratchpad_desc(), pd.impl_info_str());
+  });
+}
+
+Result<OneDnnKernel> OneDnnBuilder::Pooling(const PoolingSpec& spec) {
+  return Guarded("pooling", [&]() -> Result<OneDnnKernel> {
+    const auto& g = spec.geometry;
+    const auto alg = spec.kind == PoolingSpec::Kind::kMax                ? algorithm::pooling_max
+                     : spec.kind == PoolingSpec::Kind::kAverageIncludePad ? algorithm::pooling_avg_include_padding
+                                                                          : algorithm::pooling_avg_exclude_padding;
+    const memory::desc src = ChannelsLast(spec.src_dims, spec.dtype), dst = ChannelsLast(spec.dst_dims, spec.dtype);
+    const dnnl::pooling_v2_forward::desc desc(dnnl::prop_kind::forward_inference, alg, src, dst, g.strides, g.kernel,
+                                              Minus1(g.dilations), g.pads_begin, g.pads_end);
+    const dnnl::pooling_v2_forward::primitive_desc pd(desc, NewAttributes(), CpuEngine());
+    if (IsReference(pd.impl_info_str())) return Unsupported("only a reference pooling");
+    auto bound = std::make_shared<BoundPrimitive>();
+    bound->primitive = dnnl::pooling_v2_forward(pd);
+    bound->Add(DNNL_ARG_SRC, src, 0, -1);
+    bound->Add(DNNL_ARG_DST, dst, -1, 0);
+    return Finish(std::move(bound), pd.scratchpad_desc(), pd.impl_info_str());
+  });
+}
+
+}  // namespace octavo

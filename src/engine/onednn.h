@@ -1,0 +1,108 @@
+// oneDNN behind a small wall: convolutions, matrix products and pooling as bound kernels.
+// Nothing outside src/engine/onednn.cc includes oneDNN's headers.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kernels/kernel.h"
+#include "octavo/tensor.h"
+
+namespace octavo {
+
+// "avx512_core_amx", "avx2", ...: what oneDNN dispatches to in this process.
+std::string OneDnnIsa();
+// "2.6.3"
+std::string OneDnnVersion();
+// Whether convolutions and products on bfloat16 have a JIT kernel on this CPU.
+bool OneDnnHasBFloat16();
+
+// Weights in oneDNN's own formats, shared by all plans of a session: keyed by content and format.
+class PackedWeights {
+ public:
+  PackedWeights();
+  ~PackedWeights();
+  int64_t bytes() const;
+
+ private:
+  friend class OneDnnBuilder;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// A post-operation, in the order of execution.
+struct PostOpSpec {
+  enum class Kind : uint8_t { kUnary, kAdd, kMul } kind;
+  const Node* unary = nullptr;   // kUnary: the node whose function is applied
+  const Graph* graph = nullptr;  // kUnary: for Clip's constant bounds
+  // kAdd, kMul: a tensor of the output's dims and layout, passed as the next input, or one constant per channel.
+  DType operand_dtype = DType::kFloat32;
+  const Tensor* per_channel = nullptr;
+};
+
+struct OneDnnKernel {
+  BoundKernel kernel;
+  std::string implementation;  // oneDNN's name of it, "brgconv:avx512_core"
+};
+
+// Geometry of a convolution, a transposed convolution or a pooling over 1 to 3 spatial axes.
+struct WindowGeometry {
+  std::vector<int64_t> kernel, strides, dilations, pads_begin, pads_end;
+};
+
+struct ConvolutionSpec {
+  Dims src_dims, dst_dims;  // N, C, spatial; both channels-last in memory
+  DType src_dtype = DType::kFloat32, dst_dtype = DType::kFloat32;
+  WindowGeometry geometry;
+  int64_t groups = 1;
+  bool transposed = false;
+  Tensor weights;           // as ONNX has them, float32: (O, I/g, ...) or transposed (I, O/g, ...)
+  DType weights_dtype = DType::kFloat32;  // what the product is computed on
+  Tensor bias;              // float32 (O) or undefined
+  std::vector<PostOpSpec> post_ops;
+};
+
+// (M, K) x (K, N) with constant weights. src and dst are dense and row-major.
+struct LinearSpec {
+  int64_t m = 0, k = 0, n = 0;
+  DType src_dtype = DType::kFloat32, dst_dtype = DType::kFloat32;
+  Tensor weights;           // float32, (K, N), or (N, K) when `weights_transposed`
+  bool weights_transposed = false;
+  DType weights_dtype = DType::kFloat32;
+  Tensor bias;              // float32 (N) or undefined
+  std::vector<PostOpSpec> post_ops;
+};
+
+// Batched product of two activations: equal rank >= 2, batch dimensions equal or 1.
+struct MatMulSpec {
+  Dims a_dims, a_strides, b_dims, b_strides, dst_dims;  // dst is dense and row-major
+  DType src_dtype = DType::kFloat32, dst_dtype = DType::kFloat32;
+  std::vector<PostOpSpec> post_ops;
+};
+
+struct PoolingSpec {
+  Dims src_dims, dst_dims;  // channels-last
+  DType dtype = DType::kFloat32;
+  WindowGeometry geometry;
+  enum class Kind : uint8_t { kMax, kAverageIncludePad, kAverageExcludePad } kind = Kind::kMax;
+};
+
+// Builds kernels whose KernelArgs are: inputs[0] (and [1] for MatMul) the operands, then one input per kAdd/kMul
+// post-op that is not per channel; outputs[0] the destination. Kernels are for the thread count that OpenMP has when
+// they are built and run. Errors: kUnsupported where oneDNN has nothing but its slow reference.
+class OneDnnBuilder {
+ public:
+  explicit OneDnnBuilder(PackedWeights& cache) : cache_(cache) {}
+  Result<OneDnnKernel> Convolution(const ConvolutionSpec& spec);
+  Result<OneDnnKernel> Linear(const LinearSpec& spec);
+  Result<OneDnnKernel> MatMul(const MatMulSpec& spec);
+  Result<OneDnnKernel> Pooling(const PoolingSpec& spec);
+
+ private:
+  PackedWeights& cache_;
+};
+
+}  // namespace octavo
