@@ -1,13 +1,43 @@
 // Walking several strided operands in step: the loop under every generic kernel.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
+#include <vector>
 
 #include "octavo/tensor.h"
 
 namespace octavo {
+
+// Highest rank of a loop nest; kernels refuse operands of a higher one.
+inline constexpr size_t kMaxRank = 16;
+
+// `strides` of an operand of shape `dims` as seen by a loop over `target`, to which `dims` broadcasts.
+inline Dims BroadcastStrides(const Dims& dims, const Dims& strides, const Dims& target) {
+  Dims result(target.size(), 0);
+  const size_t lead = target.size() - dims.size();
+  for (size_t d = 0; d < dims.size(); ++d) result[lead + d] = dims[d] == 1 ? 0 : strides[d];
+  return result;
+}
+
+// Orders the loops so that operand `key` is walked from its largest stride to its smallest: a channels-last output is
+// then written in memory order. Only where the order of the elements does not matter.
+template <size_t N>
+void OrderByStride(size_t key, Dims& dims, std::array<Dims, N>& strides) {
+  std::vector<size_t> order(dims.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return strides[key][a] > strides[key][b]; });
+  const auto permute = [&order](Dims& values) {
+    Dims result(values.size());
+    for (size_t d = 0; d < order.size(); ++d) result[d] = values[order[d]];
+    values = std::move(result);
+  };
+  permute(dims);
+  for (Dims& s : strides) permute(s);
+}
 
 // A nest of loops over `dims` with one stride per operand and loop. Built once at bind time; walking it allocates
 // nothing. Adjacent loops that are one loop for every operand are merged, loops of size 1 dropped.
@@ -45,11 +75,12 @@ class StridedLoop {
   const std::array<int64_t, N>& inner_steps() const { return steps_.back(); }
   // How often the innermost loop runs.
   int64_t outer_count() const { return outer_; }
+  // How many elements the nest visits.
+  int64_t count() const { return outer_ * sizes_.back(); }
 
   // Calls fn(offsets) with the element offsets of the innermost loop's start, for outer indices [begin, end).
   template <typename Fn>
   void ForOuter(int64_t begin, int64_t end, Fn&& fn) const {
-    constexpr size_t kMaxRank = 16;
     std::array<int64_t, kMaxRank> index{};
     std::array<int64_t, N> offsets{};
     const size_t depth = sizes_.size() - 1;
@@ -68,6 +99,24 @@ class StridedLoop {
         index[d] = 0;
       }
     }
+  }
+
+  // Calls fn(offsets, length) for the rows, or parts of rows, that make up elements [begin, end) of the nest, so that a
+  // single long row can be shared by several threads.
+  template <typename Fn>
+  void ForElements(int64_t begin, int64_t end, Fn&& fn) const {
+    if (begin >= end) return;
+    const int64_t n = inner_size();
+    const int64_t first = begin / n, last = (end - 1) / n;
+    int64_t row = first;
+    ForOuter(first, last + 1, [&](const std::array<int64_t, N>& start) {
+      const int64_t from = row == first ? begin - first * n : 0;
+      const int64_t to = row == last ? end - last * n : n;
+      std::array<int64_t, N> at = start;
+      for (size_t k = 0; k < N; ++k) at[k] += from * inner_steps()[k];
+      fn(static_cast<const std::array<int64_t, N>&>(at), to - from);
+      ++row;
+    });
   }
 
   // Calls fn(offsets) once per element.
