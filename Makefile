@@ -7,8 +7,8 @@ SHELL := bash
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
-DEMO_PICTURE ?= samples/chelsea.png
-DEMO_PROMPT ?= --box 110,20,440,290
+DEMO_PICTURE ?= samples/astronaut.png
+DEMO_PROMPTS ?= --box 150,8,292,200 --box 25,150,370,511 --box 280,345,511,511 --box 375,5,475,290
 RELEASE := build/release
 # Read by CMake where a build folder is configured for the first time.
 ifneq ($(shell command -v ninja),)
@@ -39,7 +39,7 @@ deps: ## installs the packages that the build needs
 demo: deps ## installs what is needed, builds, and segments a picture
 	@$(MAKE) build
 	@mkdir -p octavo-demo
-	@$(RELEASE)/octavo segment $(DEMO_PICTURE) $(DEMO_PROMPT) -o octavo-demo/overlay.png
+	@$(RELEASE)/octavo segment $(DEMO_PICTURE) $(DEMO_PROMPTS) -o octavo-demo/overlay.png
 	@echo octavo-demo/overlay.png
 
 # $(call ctest,PRESET,CTEST ARGUMENTS): configure, build everything, test.
