@@ -122,9 +122,14 @@ class StridedLoop {
   // Calls fn(offsets) once per element.
   template <typename Fn>
   void ForEach(Fn&& fn) const {
-    const int64_t n = inner_size();
+    ForEachIn(0, count(), fn);
+  }
+
+  // Calls fn(offsets) once per element of [begin, end).
+  template <typename Fn>
+  void ForEachIn(int64_t begin, int64_t end, Fn&& fn) const {
     const auto& step = inner_steps();
-    ForOuter(0, outer_, [&](const std::array<int64_t, N>& start) {
+    ForElements(begin, end, [&](const std::array<int64_t, N>& start, int64_t n) {
       std::array<int64_t, N> at = start;
       for (int64_t i = 0; i < n; ++i) {
         fn(static_cast<const std::array<int64_t, N>&>(at));
