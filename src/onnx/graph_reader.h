@@ -1,0 +1,53 @@
+// ModelProto -> Graph.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+#include "octavo/graph.h"
+#include "onnx.pb.h"
+#include "onnx/external_data.h"
+
+namespace octavo {
+
+// Reads one model; every name, index and size in it is checked. What is valid but unsupported is gathered, so that one
+// error can tell the whole of it.
+class GraphReader {
+ public:
+  // Consumes `model`: weights move out of it. `folder` is where external data is looked for.
+  GraphReader(onnx::ModelProto& model, const std::string& folder) : model_(model), external_(folder) {}
+  Result<Graph> Read();
+
+ private:
+  Status ReadHeader();
+  Status ReadOpsets();
+  Status ReadInitializers();
+  Status ReadInputs();
+  Status DeclareNodes();  // outputs and attributes; a Constant becomes a constant
+  Status ConnectNodes();  // inputs, once everything that can be read is known
+  Status ReadOutputs();
+  Status ReportUnsupported();
+
+  // A new value; a taken name is an error that says `what` wants it.
+  Result<ValueId> Declare(const std::string& name, const std::string& what);
+  Status DeclareConstant(const std::string& name, const std::string& what, onnx::TensorProto tensor);
+  Status SetConstant(ValueId id, const std::string& what, Result<Tensor> tensor);
+  Status ReadType(const onnx::ValueInfoProto& info, const std::string& what, Value& value);
+  Status ReadShape(const onnx::TensorShapeProto& shape, const std::string& what, Value& value);
+  Status ReadConstantNode(onnx::NodeProto& proto, const std::string& what);
+  Status ReadNode(onnx::NodeProto& proto, Node& node);
+  Status ReadAttribute(onnx::AttributeProto& proto, Node& node);
+  std::string UniqueNodeName(const std::string& op);
+
+  onnx::ModelProto& model_;
+  ExternalData external_;
+  Graph graph_;
+  std::unordered_set<std::string> node_names_;
+  size_t unnamed_ = 0;                    // counts on over all unnamed nodes, so that they take linear time
+  std::vector<int> node_protos_;          // for each node of graph_, its index in the file
+  std::vector<std::string> unsupported_;  // everything valid that Octavo does not do, except unknown ops
+};
+
+}  // namespace octavo
