@@ -1,7 +1,8 @@
 // One row per op: what the rest of Octavo knows about it without looking at its name.
 #pragma once
 
-#include <functional>
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -14,7 +15,7 @@ namespace octavo {
 struct InferInput {
   bool present = false;
   DType dtype = DType::kUndefined;
-  Dims dims;                        // all known
+  Dims dims;                         // all known
   const Tensor* constant = nullptr;  // null when the value is not constant
 };
 
@@ -25,20 +26,21 @@ struct InferOutput {
 
 // Shapes of a node's outputs from concrete inputs, by the rules of the ONNX operator and `opset`.
 // Errors name what is wrong, not the node: the caller adds that.
-using InferFn = Result<std::vector<InferOutput>> (*)(const Node& node, int64_t opset, std::span<const InferInput> inputs);
+using InferFn = Result<std::vector<InferOutput>> (*)(const Node& node, int64_t opset,
+                                                     std::span<const InferInput> inputs);
 
 enum class OpClass : uint8_t {
-  kElementwise,   // every output element depends on the inputs' elements of the same (broadcast) position
-  kView,          // only moves or renames elements (Reshape, Transpose, Slice, ...)
-  kContraction,   // multiply-accumulate: Conv, MatMul, ...
-  kReduction,     // ReduceMean, Softmax, pooling, normalization
+  kElementwise,  // every output element depends on the inputs' elements of the same (broadcast) position
+  kView,         // only moves or renames elements (Reshape, Transpose, Slice, ...)
+  kContraction,  // multiply-accumulate: Conv, MatMul, ...
+  kReduction,    // ReduceMean, Softmax, pooling, normalization
   kOther,
 };
 
 struct OpTraits {
   std::string_view domain;
   std::string_view op;
-  int64_t since;  // first opset whose semantics are implemented
+  int64_t since;               // first opset whose semantics are implemented
   int min_inputs, max_inputs;  // max -1: any number
   OpClass op_class;
   InferFn infer;
@@ -51,6 +53,15 @@ struct OpTraits {
 // The row of an op, or null when Octavo does not know it.
 const OpTraits* FindOp(std::string_view domain, std::string_view op);
 std::span<const OpTraits> AllOps();
+
+// The row's rule with what it may take for granted checked around it: the op is known, inputs are as many as it takes,
+// required ones are there, ranks are at most kMaxRank, and outputs have sizes that CheckedElementCount accepts. May
+// give more outputs than the node wants. Errors as InferFn's.
+Result<std::vector<InferOutput>> InferNode(const Node& node, int64_t opset, std::span<const InferInput> inputs);
+inline constexpr size_t kMaxRank = 16;
+
+// The type that Cast's `to` names: the attribute keeps ONNX's number. Nothing for types Octavo does not have.
+std::optional<DType> DTypeFromOnnx(int64_t number);
 
 // One error that lists every node whose op (or opset) is not supported, grouped by op.
 Status CheckSupported(const Graph& graph);

@@ -1,0 +1,201 @@
+#include "graph/shape_inference.h"
+
+#include <algorithm>
+#include <numeric>
+#include <utility>
+
+#include "base/quote.h"
+#include "graph/op_table.h"
+#include "kernels/kernel.h"
+
+namespace octavo {
+namespace {
+
+// What a symbolic dimension ("batch_size") was first bound to, and by which input.
+struct Binding {
+  int64_t size;
+  const std::string* input;
+};
+
+class ShapeBinder {
+ public:
+  ShapeBinder(Graph& graph, int64_t fold_limit_bytes)
+      : graph_(graph), opset_(graph.opset()), fold_limit_bytes_(fold_limit_bytes) {}
+
+  Status BindInputs(const std::map<std::string, Dims>& input_dims) {
+    size_t used = 0;
+    for (const ValueId id : graph_.inputs) {
+      Value& input = graph_.value(id);
+      const auto given = input_dims.find(input.name);
+      used += given != input_dims.end() ? 1 : 0;
+      OCTAVO_RETURN_IF_ERROR(BindInput(input, given != input_dims.end() ? &given->second : nullptr));
+    }
+    if (used == input_dims.size()) return {};
+    for (const auto& [name, dims] : input_dims) {
+      const ValueId id = graph_.Find(name);
+      if (id == kNoValue || !graph_.IsInput(id)) return NotFound("the model has no input " + Quote(name));
+    }
+    return {};
+  }
+
+  Status BindNodes() {
+    bool folded = false;
+    for (Node& node : graph_.nodes) {
+      if (node.removed) continue;
+      auto status = BindNode(node);
+      if (!status.ok()) return status.WithPrefix(graph_.Describe(node) + ": ");
+      folded |= node.removed;
+    }
+    for (Value& value : graph_.values) value.dim_params.clear();
+    return folded ? graph_.Sort() : Status();
+  }
+
+ private:
+  Status BindInput(Value& input, const Dims* given) {
+    if (input.dtype == DType::kUndefined) return InvalidArgument("input " + Quote(input.name) + " has no element type");
+    if (given == nullptr) {
+      if (!input.has_static_shape()) {
+        return InvalidArgument("input " + Quote(input.name) + " has no fixed shape (" +
+                               (input.shape_known ? ToString(input.dims) : "of unknown rank") +
+                               "): give its dimensions");
+      }
+      given = &input.dims;
+    }
+    const auto count = CheckedElementCount(*given);
+    if (!count.ok()) return count.status().WithPrefix("input " + Quote(input.name) + ": ");
+    OCTAVO_RETURN_IF_ERROR(CheckDeclared(input, *given));
+    OCTAVO_RETURN_IF_ERROR(BindSymbols(input, *given));
+    if (given != &input.dims) input.dims = *given;
+    input.shape_known = true;
+    return {};
+  }
+
+  static Status CheckDeclared(const Value& input, const Dims& given) {
+    if (!input.shape_known) return {};
+    bool fits = given.size() == input.dims.size();
+    for (size_t d = 0; fits && d < given.size(); ++d) fits = input.dims[d] < 0 || input.dims[d] == given[d];
+    if (fits) return {};
+    return InvalidArgument("input " + Quote(input.name) + " takes " + ToString(input.dims) + ", not " +
+                           ToString(given));
+  }
+
+  Status BindSymbols(const Value& input, const Dims& given) {
+    for (size_t d = 0; d < std::min(given.size(), input.dim_params.size()); ++d) {
+      if (input.dim_params[d].empty()) continue;
+      const auto [bound, is_new] = symbols_.try_emplace(input.dim_params[d], Binding{given[d], &input.name});
+      if (is_new || bound->second.size == given[d]) continue;
+      return InvalidArgument("dimension " + Quote(bound->first) + " is " + std::to_string(bound->second.size) +
+                             " for input " + Quote(*bound->second.input) + " but " + std::to_string(given[d]) +
+                             " for input " + Quote(input.name));
+    }
+    return {};
+  }
+
+  Status BindNode(Node& node) {
+    OCTAVO_RETURN_IF_ERROR(CollectInputs(node));
+    OCTAVO_ASSIGN(const std::vector<InferOutput> outputs, InferNode(node, opset_, inputs_));
+    if (node.outputs.size() > outputs.size()) {
+      return Unsupported("it asks for " + std::to_string(node.outputs.size()) + " outputs; " +
+                         std::to_string(outputs.size()) + " are supported");
+    }
+    for (size_t i = 0; i < node.outputs.size(); ++i) {
+      if (node.outputs[i] == kNoValue) continue;
+      Value& value = graph_.value(node.outputs[i]);
+      value.dtype = outputs[i].dtype;
+      value.dims = outputs[i].dims;
+      value.shape_known = true;
+    }
+    return Fold(node);
+  }
+
+  Status CollectInputs(const Node& node) {
+    inputs_.clear();
+    all_constant_ = true;
+    for (const ValueId id : node.inputs) {
+      InferInput& input = inputs_.emplace_back();
+      if (id == kNoValue) continue;
+      const Value& value = graph_.value(id);
+      if (!value.has_static_shape() || value.dtype == DType::kUndefined) {
+        return InternalError("its input " + Quote(value.name) + " has no shape yet");
+      }
+      input.present = true;
+      input.dtype = value.dtype;
+      input.dims = value.dims;
+      input.constant = value.is_constant() ? &value.constant : nullptr;
+      all_constant_ &= value.is_constant();
+    }
+    return {};
+  }
+
+  Status Fold(Node& node) {
+    if (node.Is("Shape") || node.Is("Size")) return FoldShape(node);
+    if (!all_constant_ || node.inputs.empty() || OutputBytes(node) > fold_limit_bytes_) return {};
+    if (FindGenericKernel(node.domain, node.op) == nullptr) return {};
+    std::vector<Tensor> values;
+    for (const ValueId id : node.inputs) values.push_back(id == kNoValue ? Tensor() : graph_.value(id).constant);
+    auto folded = EvaluateNode(node, opset_, values);
+    if (!folded.ok()) return folded.status().code() == ErrorCode::kUnsupported ? Status() : folded.status();
+    for (size_t i = 0; i < node.outputs.size(); ++i) {
+      if (node.outputs[i] != kNoValue) OCTAVO_RETURN_IF_ERROR(MakeConstant(node.outputs[i], std::move((*folded)[i])));
+    }
+    node.removed = true;
+    return {};
+  }
+
+  // Shape and Size read no values: they are known as soon as their input's shape is.
+  Status FoldShape(Node& node) {
+    const Dims& dims = inputs_[0].dims;
+    const Value& output = graph_.value(node.output(0));
+    Tensor value;
+    if (node.op == "Size") {
+      value = Tensor::Scalar<int64_t>(ElementCount(dims));
+    } else {
+      const auto rank = static_cast<int64_t>(dims.size());
+      const int64_t start = node.Int("start", 0);
+      const auto first = dims.begin() + std::clamp<int64_t>(start < 0 ? start + rank : start, 0, rank);
+      value = Tensor::FromVector<int64_t>(output.dims, {first, first + std::min(output.dims[0], dims.end() - first)});
+    }
+    OCTAVO_RETURN_IF_ERROR(MakeConstant(node.output(0), std::move(value)));
+    node.removed = true;
+    return {};
+  }
+
+  int64_t OutputBytes(const Node& node) const {
+    // At most 2^40 elements of 8 bytes each; outputs are as many as the file lists.
+    int64_t bytes = 0;
+    for (const ValueId id : node.outputs) {
+      if (id == kNoValue || bytes > fold_limit_bytes_) continue;
+      bytes += ElementCount(graph_.value(id).dims) * static_cast<int64_t>(SizeOf(graph_.value(id).dtype));
+    }
+    return bytes;
+  }
+
+  Status MakeConstant(ValueId id, Tensor tensor) {
+    Value& value = graph_.value(id);
+    if (tensor.dtype() != value.dtype || tensor.dims() != value.dims) {
+      return InternalError("folding made " + ToString(tensor.dims()) + " " + std::string(NameOf(tensor.dtype())) +
+                           " where inference says " + ToString(value.dims) + " " + std::string(NameOf(value.dtype)));
+    }
+    value.constant = std::move(tensor);
+    value.producer = kNoNode;
+    return {};
+  }
+
+  Graph& graph_;
+  const int64_t opset_;
+  const int64_t fold_limit_bytes_;
+  std::map<std::string, Binding, std::less<>> symbols_;
+  std::vector<InferInput> inputs_;  // of the node at hand
+  bool all_constant_ = true;
+};
+
+}  // namespace
+
+Status BindShapes(Graph& graph, const std::map<std::string, Dims>& input_dims, int64_t fold_limit_bytes) {
+  ShapeBinder binder(graph, fold_limit_bytes);
+  auto status = binder.BindInputs(input_dims);
+  if (status.ok()) status = binder.BindNodes();
+  return graph.source.empty() ? status : status.WithPrefix(graph.source + ": ");
+}
+
+}  // namespace octavo
