@@ -1,8 +1,169 @@
-#include <cstdio>
+// The `octavo` command: reads the command line, runs one subcommand, turns what went wrong into one line.
+#include <dnnl.hpp>
 
+#include <algorithm>
+#include <exception>
+#include <numeric>
+#include <vector>
+
+#include "command.h"
+#include "console.h"
+#include "octavo/session.h"
 #include "octavo/version.h"
 
-int main() {
-  std::printf("octavo %s\n", octavo::kVersion);
-  return 0;
+namespace octavo::cli {
+namespace {
+
+std::string VersionText() {
+  const dnnl_version_t* dnnl = dnnl_version();
+  return fmt::format("octavo {} (ISA in use: {}; oneDNN {}.{}.{})", kVersion, IsaInUse(), dnnl->major, dnnl->minor,
+                     dnnl->patch);
+}
+
+// Levenshtein's distance, for "did you mean".
+size_t EditDistance(const std::string& a, const std::string& b) {
+  std::vector<size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t above = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+// The candidate nearest to `word`, or "" when none is near.
+std::string Nearest(const std::string& word, const std::vector<std::string>& candidates) {
+  std::string nearest;
+  size_t best = word.size() / 2 + 1;
+  for (const std::string& candidate : candidates) {
+    const size_t distance = EditDistance(word, candidate);
+    if (distance < best) {
+      best = distance;
+      nearest = candidate;
+    }
+  }
+  return nearest;
+}
+
+const CLI::App& ChosenCommand(const CLI::App& app) {
+  const auto chosen = app.get_subcommands();
+  return chosen.empty() ? app : *chosen.front();
+}
+
+std::vector<std::string> FlagNames(const CLI::App& command) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : command.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  return names;
+}
+
+std::vector<std::string> CommandNames(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App* c) { return !c->get_group().empty(); })) {
+    names.push_back(command->get_name());
+  }
+  return names;
+}
+
+std::string DescribeExtra(const CLI::App& app, const std::string& word) {
+  const CLI::App& command = ChosenCommand(app);
+  const bool is_flag = word.size() > 1 && word.front() == '-';
+  std::string text;
+  std::string nearest;
+  if (is_flag) {
+    text = fmt::format("unknown flag '{}'", word);
+    nearest = Nearest(word.substr(0, word.find('=')), FlagNames(command));
+  } else if (&command == &app) {
+    text = fmt::format("unknown command '{}'", word);
+    nearest = Nearest(word, CommandNames(app));
+  } else {
+    text = fmt::format("'{}' was not expected here", word);
+  }
+  return nearest.empty() ? text : fmt::format("{}; did you mean '{}'?", text, nearest);
+}
+
+int FailUsage(const CLI::App& app, const CLI::ParseError& error) {
+  const CLI::App& command = ChosenCommand(app);
+  const std::string name = &command == &app ? "octavo" : "octavo " + command.get_name();
+  std::string text = error.what();
+  // remaining() pairs each word that no option took with nothing that says which command refused it.
+  const std::vector<std::string> extras = app.remaining(true);
+  if (!extras.empty()) text = DescribeExtra(app, extras.front());
+  while (!text.empty() && (text.back() == '.' || text.back() == '\n')) text.pop_back();
+  PrintError(fmt::format("{}; see '{} --help'", text, name));
+  return kBadInput;
+}
+
+int Execute(const Action& action) {
+  Result<ExitCode> result = InternalError("");
+  try {
+    result = action();
+  } catch (const std::bad_alloc&) {
+    result = IoError("out of memory");
+  } catch (const std::exception& error) {
+    result = InternalError(error.what());
+  }
+  if (!result.ok()) {
+    PrintError(result.status().message());
+    return kBadInput;
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    PrintError("cannot write to standard output");
+    return kBadInput;
+  }
+  return *result;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Octavo runs vision models from ONNX files on this CPU.", "octavo");
+  app.set_version_flag("--version", VersionText, "Version, instruction set in use, version of oneDNN");
+  app.footer("'octavo COMMAND --help' shows a command's flags and examples.");
+  app.require_subcommand(0, 1);
+  Action action;
+  AddSegmentCommand(app, action);
+  AddRunCommand(app, action);
+  AddInspectCommand(app, action);
+  AddBenchCommand(app, action);
+  AddCompareCommand(app, action);
+  AddResaveCommand(app, action);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    return FailUsage(app, error);
+  }
+  if (!action) {
+    fmt::print(stderr, "{}", app.help());
+    return kBadInput;
+  }
+  return Execute(action);
+}
+
+}  // namespace
+
+CLI::App* AddSubcommand(CLI::App& app, const std::string& name, const std::string& description,
+                        const std::vector<std::string>& examples) {
+  CLI::App* command = app.add_subcommand(name, description);
+  std::string footer = "EXAMPLES";
+  for (const std::string& example : examples) footer += "\n  " + example;
+  command->footer(footer);
+  return command;
+}
+
+}  // namespace octavo::cli
+
+int main(int argc, char** argv) {
+  try {
+    return octavo::cli::Main(argc, argv);
+  } catch (const std::exception& error) {
+    octavo::cli::PrintError(error.what());
+    return octavo::cli::kBadInput;
+  }
 }

@@ -1,0 +1,60 @@
+// How the command line speaks: results on standard output, errors and warnings on standard error, JSON where asked.
+#pragma once
+
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "octavo/status.h"
+
+namespace octavo::cli {
+
+// Keys stay in the order in which they are set.
+using Json = nlohmann::ordered_json;
+
+// "octavo: error: ..." on one line of standard error, whatever `message` holds.
+void PrintError(const std::string& message);
+void PrintWarning(const std::string& message);
+
+// Where a command's results go: human text to standard output, or to standard error when JSON has taken that.
+class Report {
+ public:
+  // Adds --json FILE|- to the command.
+  void AddFlag(CLI::App& command);
+  std::FILE* stream() const { return json_ == "-" ? stderr : stdout; }
+  bool wants_json() const { return !json_.empty(); }
+  template <typename... Args>
+  void Print(fmt::format_string<Args...> format, Args&&... args) const {
+    fmt::print(stream(), format, std::forward<Args>(args)...);
+  }
+  // Writes `document` where --json says; nothing without the flag. Error: the file cannot be written.
+  Status WriteJson(const Json& document) const;
+
+ private:
+  std::string json_;
+};
+
+// Rows of text in columns. `alignment` has one letter per column: 'l' or 'r'.
+class Table {
+ public:
+  Table(std::string alignment, std::vector<std::string> header);
+  void AddRow(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
+  void Print(std::FILE* stream) const;
+
+ private:
+  std::string alignment_;
+  std::vector<std::vector<std::string>> rows_;
+};
+
+// "1,234,567".
+std::string Grouped(int64_t number);
+// "12.3 M", "4.56 G": three digits that matter.
+std::string Short(double number);
+// JSON has no infinity or NaN: those become null, as does everything that is not finite.
+Json Finite(double number);
+
+}  // namespace octavo::cli

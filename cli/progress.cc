@@ -1,0 +1,61 @@
+#include "progress.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include <fmt/format.h>
+
+namespace octavo::cli {
+namespace {
+
+constexpr double kQuietSeconds = 2;
+
+std::string Clock(double seconds) {
+  const auto whole = static_cast<int64_t>(seconds + 0.5);
+  return fmt::format("{}:{:02}", whole / 60, whole % 60);
+}
+
+}  // namespace
+
+Progress::Progress(std::string what, int64_t total)
+    : what_(std::move(what)),
+      total_(std::max<int64_t>(total, 1)),
+      on_terminal_(isatty(STDERR_FILENO) == 1),
+      start_(std::chrono::steady_clock::now()) {}
+
+Progress::~Progress() {
+  if (drawn_) fmt::print(stderr, "\r\x1b[K");
+}
+
+void Progress::Step() {
+  done_ = std::min(done_ + 1, total_);
+  const double elapsed = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  if (elapsed < kQuietSeconds) return;
+  if (on_terminal_) {
+    Draw(elapsed);
+  } else {
+    PrintLine(elapsed);
+  }
+}
+
+void Progress::Draw(double elapsed) {
+  constexpr int64_t kWidth = 30;
+  const auto filled = static_cast<size_t>(kWidth * done_ / total_);
+  const double left = elapsed / static_cast<double>(done_) * static_cast<double>(total_ - done_);
+  fmt::print(stderr, "\r\x1b[K{} [{}{}] {}/{}, {} left", what_, std::string(filled, '#'),
+             std::string(static_cast<size_t>(kWidth) - filled, '.'), done_, total_, Clock(left));
+  std::fflush(stderr);
+  drawn_ = true;
+}
+
+void Progress::PrintLine(double elapsed) {
+  const int64_t tenths = 10 * done_ / total_;
+  if (tenths <= tenths_shown_) return;
+  tenths_shown_ = tenths;
+  const double left = elapsed / static_cast<double>(done_) * static_cast<double>(total_ - done_);
+  fmt::print(stderr, "{}: {} %, {}/{}, {} left\n", what_, 10 * tenths, done_, total_, Clock(left));
+}
+
+}  // namespace octavo::cli
