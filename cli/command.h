@@ -1,11 +1,10 @@
 // What every subcommand is made of: it adds its flags to the command line and says what to run once they are read.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
 #include <vector>
-
-#include <CLI/CLI.hpp>
 
 #include "octavo/status.h"
 

@@ -1,13 +1,13 @@
 // How the command line speaks: results on standard output, errors and warnings on standard error, JSON where asked.
 #pragma once
 
-#include <cstdio>
-#include <string>
-#include <vector>
+#include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
-#include <fmt/format.h>
+#include <cstdio>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "octavo/status.h"
 

@@ -1,7 +1,6 @@
 // The `octavo` command: reads the command line, runs one subcommand, turns what went wrong into one line.
-#include <dnnl.hpp>
-
 #include <algorithm>
+#include <dnnl.hpp>
 #include <exception>
 #include <numeric>
 #include <vector>

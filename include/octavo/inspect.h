@@ -60,4 +60,8 @@ struct ModelSummary {
 // Errors: those of ChooseInputDims, BindShapes and RunPasses.
 Result<ModelSummary> Inspect(Graph graph, const InspectOptions& options = {});
 
+// The floating-point values that nodes make and that are still there after all passes, in execution order, without
+// graph outputs: what SessionOptions::observed can ask for without undoing a pass. Errors as Inspect's.
+Result<std::vector<ActivationSize>> ListActivations(Graph graph, const InspectOptions& options = {});
+
 }  // namespace octavo

@@ -149,4 +149,24 @@ Result<ModelSummary> Inspect(Graph graph, const InspectOptions& options) {
   return summary;
 }
 
+Result<std::vector<ActivationSize>> ListActivations(Graph graph, const InspectOptions& options) {
+  OCTAVO_ASSIGN(const auto input_dims, ChooseInputDims(graph, options.input_dims, nullptr));
+  OCTAVO_RETURN_IF_ERROR(BindShapes(graph, input_dims));
+  PassOptions pass_options;
+  pass_options.disabled = options.disabled_passes;
+  OCTAVO_ASSIGN(const auto reports, RunPasses(graph, pass_options));
+  std::vector<ActivationSize> activations;
+  for (const Node& node : graph.nodes) {
+    if (node.removed) continue;
+    for (const ValueId id : node.outputs) {
+      if (id == kNoValue || graph.IsOutput(id)) continue;
+      const Value& value = graph.value(id);
+      if (value.dtype != DType::kFloat32 && value.dtype != DType::kFloat16 && value.dtype != DType::kBFloat16) continue;
+      activations.push_back(
+          {value.name, value.dims, ElementCount(value.dims) * static_cast<int64_t>(SizeOf(value.dtype))});
+    }
+  }
+  return activations;
+}
+
 }  // namespace octavo

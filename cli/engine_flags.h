@@ -1,0 +1,35 @@
+// Flags of every command that runs a model: --threads, --precision, --disable-pass.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "octavo/session.h"
+
+namespace octavo::cli {
+
+struct EngineFlags {
+  int threads = 0;
+  std::string precision = "fp32";
+  std::vector<std::string> disabled_passes;
+
+  void AddTo(CLI::App& command);
+  SessionOptions ToOptions() const;
+  // "all" cores resolved.
+  int thread_count() const;
+};
+
+// Adds a flag that takes "fp32" or "bf16".
+CLI::Option* AddPrecisionFlag(CLI::App& command, const std::string& name, std::string& precision,
+                              const std::string& description);
+Precision ParsePrecision(const std::string& precision);
+
+// An option that may be given several times with one argument each.
+CLI::Option* AddRepeatable(CLI::App& command, const std::string& name, std::vector<std::string>& values,
+                           const std::string& description);
+
+// Adds --disable-pass NAME; names are checked against PassNames() at once.
+void AddDisablePassFlag(CLI::App& command, std::vector<std::string>& disabled_passes);
+
+}  // namespace octavo::cli
