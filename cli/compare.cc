@@ -61,10 +61,6 @@ Result<Session> OpenSession(const std::string& path, const SessionOptions& optio
   return session;
 }
 
-void Note(const CompareFlags& flags, Json& notes, const std::string& text) {
-  flags.report.Print("note: {}\n", text);
-  notes.push_back(text);
-}
 
 // Outputs of equal names; by position, with a note, when no name is shared and there are equally many.
 Result<std::vector<Pair>> MatchOutputs(const std::vector<std::string>& a, const std::vector<std::string>& b,
