@@ -45,6 +45,8 @@ class TensorComparison {
     void operator+=(const Sums& other);
     double SqnrDb() const;
   };
+  void AddPair(double reference, double output, Sums& sums);
+
   Sums total_;
   TensorDifference found_;
   int64_t finite_ = 0;

@@ -82,6 +82,7 @@ class Dataset {
   void Truncate(size_t count);
 
  private:
+  Status CheckTakesPictures() const;
   Result<std::map<std::string, Tensor>> LoadArrays(const std::string& file) const;
 
   std::string folder_;

@@ -23,7 +23,7 @@ Result<Tensor> ParseNpy(std::span<const std::byte> bytes, const std::string& nam
 Status SaveNpy(const std::string& path, const Tensor& tensor);
 
 // Reads all arrays of a .npz (np.savez, np.savez_compressed; zip64 too), by name without ".npy".
-// Nothing is unpacked that is longer than deflate could make it, and no array beyond 4 GiB; CRCs are checked.
+// Nothing is unpacked that is longer than deflate could make it, nor more than 4 GiB per file; CRCs are checked.
 // Errors as LoadNpy's, naming the file and the array.
 Result<std::map<std::string, Tensor>> LoadNpz(const std::string& path);
 Result<std::map<std::string, Tensor>> ParseNpz(std::span<const std::byte> bytes, const std::string& name);
