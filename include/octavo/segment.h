@@ -110,13 +110,12 @@ class Segmenter {
 
  private:
   Segmenter() = default;
-  struct Answer;
-  Status Decode(const std::vector<Prompt>& prompts, const std::vector<size_t>& which, int64_t points,
+  Status Decode(const std::vector<Prompt>& prompts, std::span<const size_t> which, int64_t points,
                 std::vector<SegmentedMask>& masks);
-  Result<std::map<std::string, Tensor>> DecoderInputs(const std::vector<Prompt>& prompts,
-                                                      const std::vector<size_t>& which, int64_t points) const;
+  Result<std::map<std::string, Tensor>> DecoderInputs(const std::vector<Prompt>& prompts, std::span<const size_t> which,
+                                                      int64_t points) const;
   Status TakeAnswers(const std::vector<Tensor>& outputs, const std::vector<Prompt>& prompts,
-                     const std::vector<size_t>& which, std::vector<SegmentedMask>& masks) const;
+                     std::span<const size_t> which, std::vector<SegmentedMask>& masks) const;
 
   SegmentModel encoder_, decoder_;
   int input_side_ = 0;
@@ -133,7 +132,8 @@ class Segmenter {
 Result<double> MaskIou(const Image& a, const Image& b);
 
 // The picture with each mask tinted in its own colour and outlined, and with the prompts drawn: boxes as
-// frames, points as discs (green: label 1, red: label 0). Masks must have the picture's size.
+// frames, points as discs (green: label 1, red: label 0). Errors (kInvalidArgument): masks
+// that do not have the picture's size, and those of CheckPrompt.
 Result<Image> DrawOverlay(const Image& image, const std::vector<SegmentedMask>& masks,
                           const std::vector<Prompt>& prompts);
 
