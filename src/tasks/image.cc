@@ -2,8 +2,8 @@
 
 #include <new>
 
+#include "base/file.h"
 #include "base/quote.h"
-#include "tasks/file_bytes.h"
 #include "tasks/image_codecs.h"
 
 namespace octavo {
@@ -39,7 +39,7 @@ Result<Image> DecodeImage(std::span<const std::byte> bytes, const std::string& n
 }
 
 Result<Image> LoadImage(const std::string& path) {
-  OCTAVO_ASSIGN(const auto bytes, ReadFileBytes(path, kMaxImageFileBytes));
+  OCTAVO_ASSIGN(const auto bytes, ReadFile(path, kMaxImageFileBytes));
   return DecodeImage(bytes, path);
 }
 
@@ -47,7 +47,7 @@ Status SavePng(const std::string& path, const Image& image) {
   try {
     auto bytes = EncodePng(image);
     if (!bytes.ok()) return bytes.status().WithPrefix(Quote(path) + ": ");
-    return WriteFileBytes(path, *bytes);
+    return WriteFile(path, *bytes);
   } catch (const std::bad_alloc&) {
     return IoError(Quote(path) + ": there is not enough memory to write the picture");
   }

@@ -9,8 +9,8 @@
 #include <optional>
 #include <vector>
 
+#include "base/file.h"
 #include "base/quote.h"
-#include "tasks/file_bytes.h"
 #include "tasks/npy_format.h"
 
 namespace octavo {
@@ -275,17 +275,17 @@ Result<Tensor> ParseNpy(std::span<const std::byte> bytes, const std::string& nam
 }
 
 Result<Tensor> LoadNpy(const std::string& path) {
-  OCTAVO_ASSIGN(const auto bytes, ReadFileBytes(path, kMaxNpyFileBytes));
+  OCTAVO_ASSIGN(const auto bytes, ReadFile(path, kMaxNpyFileBytes));
   return ParseNpy(bytes, path);
 }
 
 Status SaveNpy(const std::string& path, const Tensor& tensor) {
   auto array = NpyTensor(tensor);
   if (!array.ok()) return array.status().WithPrefix(Quote(path) + ": ");
-  const std::string header = NpyHeader(array->dtype(), array->dims());
-  const std::span<const std::byte> parts[] = {std::as_bytes(std::span(header)),
-                                              {static_cast<const std::byte*>(array->data()), array->bytes()}};
-  return WriteFileBytes(path, parts);
+  OCTAVO_ASSIGN(AtomicFileWriter writer, AtomicFileWriter::Create(path));
+  OCTAVO_RETURN_IF_ERROR(writer.Write(NpyHeader(array->dtype(), array->dims())));
+  OCTAVO_RETURN_IF_ERROR(writer.Write(std::span(static_cast<const std::byte*>(array->data()), array->bytes())));
+  return writer.Commit();
 }
 
 }  // namespace octavo

@@ -8,9 +8,9 @@
 #include <optional>
 #include <vector>
 
+#include "base/file.h"
 #include "base/quote.h"
 #include "octavo/npy.h"
-#include "tasks/file_bytes.h"
 #include "tasks/npy_format.h"
 
 namespace octavo {
@@ -203,19 +203,16 @@ class ArchiveWriter {
     if (written_ + members_.size() * (kCentralBytes + kMaxNameBytes + 4) > 0xfffffffe || members_.size() >= 0xffff) {
       return InvalidArgument(Quote(path) + ": more than 4 GiB cannot be written to one .npz file");
     }
-    std::vector<std::string> texts;
-    texts.reserve(members_.size() + 1);
-    std::vector<Bytes> parts;
+    OCTAVO_ASSIGN(AtomicFileWriter writer, AtomicFileWriter::Create(path));
     std::string central;
     for (const Member& member : members_) {
-      texts.push_back(Describe(member, false) + member.name + member.header);
-      parts.push_back(std::as_bytes(std::span(texts.back())));
-      parts.emplace_back(static_cast<const std::byte*>(member.tensor.data()), member.tensor.bytes());
+      OCTAVO_RETURN_IF_ERROR(writer.Write(Describe(member, false) + member.name + member.header));
+      const Bytes elements(static_cast<const std::byte*>(member.tensor.data()), member.tensor.bytes());
+      OCTAVO_RETURN_IF_ERROR(writer.Write(elements));
       central += Describe(member, true) + member.name;
     }
-    texts.push_back(central + EndRecord(central.size()));
-    parts.push_back(std::as_bytes(std::span(texts.back())));
-    return WriteFileBytes(path, parts);
+    OCTAVO_RETURN_IF_ERROR(writer.Write(central + EndRecord(central.size())));
+    return writer.Commit();
   }
 
  private:
@@ -284,7 +281,7 @@ Result<std::map<std::string, Tensor>> ParseNpz(std::span<const std::byte> bytes,
 }
 
 Result<std::map<std::string, Tensor>> LoadNpz(const std::string& path) {
-  OCTAVO_ASSIGN(const auto bytes, ReadFileBytes(path, kMaxNpzFileBytes));
+  OCTAVO_ASSIGN(const auto bytes, ReadFile(path, kMaxNpzFileBytes));
   return ParseNpz(bytes, path);
 }
 

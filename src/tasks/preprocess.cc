@@ -4,9 +4,9 @@
 #include <new>
 #include <nlohmann/json.hpp>
 
+#include "base/file.h"
 #include "base/quote.h"
 #include "octavo/dataset.h"
-#include "tasks/file_bytes.h"
 
 namespace octavo {
 namespace {
@@ -282,7 +282,7 @@ Status ReadKey(const std::string& key, const Json& value, PreprocessSpec& spec) 
 Result<PreprocessSpec> PreprocessSpec::Parse(const std::string& name_or_file) {
   if (name_or_file == "sam") return Sam();
   if (name_or_file == "imagenet") return Imagenet();
-  auto bytes = ReadFileBytes(name_or_file, kMaxSpecBytes);
+  auto bytes = ReadFile(name_or_file, kMaxSpecBytes);
   if (!bytes.ok()) return bytes.status().WithPrefix("preprocessing is \"sam\", \"imagenet\" or a JSON file: ");
   const auto* text = reinterpret_cast<const char*>(bytes->data());
   const Json json = Json::parse(text, text + bytes->size(), nullptr, false);
