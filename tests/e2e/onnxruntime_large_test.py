@@ -6,7 +6,7 @@ import sys
 import unittest
 
 from octavo_command import ROOT, SAMPLES
-from onnxruntime_test import BF16_DB, FP32_DB, AgainstOnnxRuntime  # its other tests run there
+from onnxruntime_test import BF16_DB, FP32_DB, AgainstOnnxRuntime
 from reference import Frame, load_rgb, np
 
 FOLDER = pathlib.Path(os.environ.get("OCTAVO_MODELS", ROOT / ".models"))
