@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "octavo/onnx.h"
 #include "octavo/session.h"
@@ -26,7 +25,7 @@ int main(int argc, char** argv) {
   if (!session.ok()) return Fail(session.status().message());
   auto picture = octavo::Tensor::Zeros(octavo::DType::kFloat32, {1, 3, 256, 256});
   if (!picture.ok()) return Fail(picture.status().message());
-  auto outputs = session->Run(std::vector<octavo::Tensor>{*picture});
+  auto outputs = session->Run({{"input_image", *picture}});
   if (!outputs.ok()) return Fail(outputs.status().message());
   if (outputs->size() != 1) return Fail("one output was expected");
 
