@@ -78,6 +78,16 @@ class StridedLoop {
   // How many elements the nest visits.
   int64_t count() const { return outer_ * sizes_.back(); }
 
+  // Offsets of element `index`, counted in the order of the walk.
+  std::array<int64_t, N> OffsetsOf(int64_t index) const {
+    std::array<int64_t, N> offsets{};
+    for (size_t d = sizes_.size(); d-- > 0;) {
+      for (size_t k = 0; k < N; ++k) offsets[k] += index % sizes_[d] * steps_[d][k];
+      index /= sizes_[d];
+    }
+    return offsets;
+  }
+
   // Calls fn(offsets) with the element offsets of the innermost loop's start, for outer indices [begin, end).
   template <typename Fn>
   void ForOuter(int64_t begin, int64_t end, Fn&& fn) const {
