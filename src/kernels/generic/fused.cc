@@ -14,7 +14,7 @@ namespace {
 struct Matrix {
   int64_t rows = 0, columns = 0;
   int64_t row_step = 0, column_step = 0;
-  Dims batch, batch_strides;
+  Dims batch = {}, batch_strides = {};
 };
 
 Result<Matrix> LastMatrix(const Operand& operand) {
@@ -84,7 +84,9 @@ Result<Attention> ReadAttention(const BindContext& context) {
   OCTAVO_ASSIGN(Dims k_batch, BatchStrides(k, y.batch));
   OCTAVO_ASSIGN(Dims v_batch, BatchStrides(v, y.batch));
   Dims mask_batch(y.batch.size(), 0);
-  if (attention.has_mask) OCTAVO_ASSIGN(mask_batch, BatchStrides(attention.mask, y.batch));
+  if (attention.has_mask) {
+    OCTAVO_ASSIGN(mask_batch, BatchStrides(attention.mask, y.batch));
+  }
   attention.batch = StridedLoop<5>(y.batch, {q_batch, k_batch, v_batch, mask_batch, y.batch_strides});
   return attention;
 }
