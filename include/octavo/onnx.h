@@ -15,7 +15,8 @@ namespace octavo {
 // Every byte is treated as hostile: sizes are checked before use, external data must lie inside the model's folder
 // (no absolute path, no "..", no symlink that leaves it) and be as long as stated.
 // Errors: kNotFound/kIo (the file), kBadFile (not ONNX, truncated, a missing initializer, a cycle, a name that nothing
-// makes or that two make; nodes may come in any order), kUnsupported (one message that lists every unsupported op with its nodes; control flow; sequences).
+// makes or that two make; nodes may come in any order), kUnsupported (one message that lists every unsupported op with
+// its nodes; control flow; sequences).
 Result<Graph> LoadOnnx(const std::string& path);
 // The same from memory. `folder` is where external data is looked for; empty: external data is an error.
 Result<Graph> ParseOnnx(std::span<const std::byte> bytes, const std::string& folder);

@@ -88,6 +88,7 @@ Result<std::vector<std::byte>> ReadFile(const std::string& path, int64_t max_byt
   const auto too_large = [&] {
     return BadFile(Quote(path) + " holds more than the " + std::to_string(max_bytes) + " bytes that are allowed here");
   };
+  if (S_ISDIR(info.st_mode)) return SystemError("read", path, EISDIR);
   if (info.st_size > max_bytes) return too_large();
   try {
     // One byte more than stated, so that reading to the end needs no second look in the common case; a pipe states 0.
