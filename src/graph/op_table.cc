@@ -6,6 +6,7 @@
 #include <string>
 
 #include "base/quote.h"
+#include "base/rank.h"
 #include "graph/infer_contraction.h"
 #include "graph/infer_rules.h"
 
@@ -214,7 +215,9 @@ int64_t CountLinearAttention(const Dims& q, const Dims& k, const Dims& out) {
   const int64_t depth = q[q.size() - 2];
   const int64_t channels = out[out.size() - 2];
   // v relu(k)^T over the keys' tokens; its product with relu(q), and the divisor, over the queries'.
-  return Product({batch, depth, Product({channels, k.back()}) + Product({channels + 1, out.back()})});
+  const int64_t keys = Product({batch, depth, channels, k.back()});
+  const int64_t queries = Product({batch, depth, channels + 1, out.back()});
+  return keys > INT64_MAX - queries ? INT64_MAX : keys + queries;
 }
 
 }  // namespace

@@ -55,10 +55,9 @@ const OpTraits* FindOp(std::string_view domain, std::string_view op);
 std::span<const OpTraits> AllOps();
 
 // The row's rule with what it may take for granted checked around it: the op is known, inputs are as many as it takes,
-// required ones are there, ranks are at most kMaxRank, and outputs have sizes that CheckedElementCount accepts. May
-// give more outputs than the node wants. Errors as InferFn's.
+// required ones are there, ranks are at most kMaxRank (base/rank.h), and outputs have sizes that CheckedElementCount
+// accepts. May give more outputs than the node wants. Errors as InferFn's.
 Result<std::vector<InferOutput>> InferNode(const Node& node, int64_t opset, std::span<const InferInput> inputs);
-inline constexpr size_t kMaxRank = 16;
 
 // The type that Cast's `to` names: the attribute keeps ONNX's number. Nothing for types Octavo does not have.
 std::optional<DType> DTypeFromOnnx(int64_t number);

@@ -62,14 +62,12 @@ Status RunNode(const Node& node, int64_t opset, int threads, std::span<const Ten
 // One output tensor per output of the node; undefined where the output is not wanted.
 Result<std::vector<Tensor>> EvaluateWithThreads(const Node& node, int64_t opset, int threads,
                                                 std::span<const Tensor> inputs) {
-  const OpTraits* op = FindOp(node.domain, node.op);
-  if (op == nullptr) return Unsupported("this op is not supported");
   std::vector<InferInput> infer_inputs(inputs.size());
   for (size_t i = 0; i < inputs.size(); ++i) {
     if (!inputs[i].defined()) continue;
     infer_inputs[i] = {true, inputs[i].dtype(), inputs[i].dims(), &inputs[i]};
   }
-  OCTAVO_ASSIGN(const std::vector<InferOutput> inferred, op->infer(node, opset, infer_inputs));
+  OCTAVO_ASSIGN(const std::vector<InferOutput> inferred, InferNode(node, opset, infer_inputs));
   std::vector<Tensor> outputs(std::max(node.outputs.size(), size_t{1}));
   if (inferred.size() < outputs.size()) return InternalError("shape inference gave too few outputs");
   for (size_t i = 0; i < outputs.size(); ++i) {

@@ -8,12 +8,10 @@
 #include <numeric>
 #include <vector>
 
+#include "base/rank.h"
 #include "octavo/tensor.h"
 
 namespace octavo {
-
-// Highest rank of a loop nest; kernels refuse operands of a higher one.
-inline constexpr size_t kMaxRank = 16;
 
 // `strides` of an operand of shape `dims` as seen by a loop over `target`, to which `dims` broadcasts.
 inline Dims BroadcastStrides(const Dims& dims, const Dims& strides, const Dims& target) {
