@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <unordered_map>
 #include <utility>
 
 #include "base/quote.h"
@@ -64,6 +65,7 @@ Result<Graph> GraphReader::Read() {
   OCTAVO_RETURN_IF_ERROR(ReadInputs());
   OCTAVO_RETURN_IF_ERROR(DeclareNodes());
   OCTAVO_RETURN_IF_ERROR(ConnectNodes());
+  OCTAVO_RETURN_IF_ERROR(ReadValueInfos());
   OCTAVO_RETURN_IF_ERROR(ReadOutputs());
   if (const Status sorted = graph_.Sort(); !sorted.ok()) return BadFile(sorted.message());
   OCTAVO_RETURN_IF_ERROR(ReportUnsupported());
@@ -312,6 +314,32 @@ Status GraphReader::ConnectNodes() {
   return {};
 }
 
+Status GraphReader::ReadDeclaredType(const onnx::ValueInfoProto& info, const std::string& what, ValueId id) {
+  Value declared;
+  OCTAVO_RETURN_IF_ERROR(ReadType(info, what, declared));
+  // An input or a constant keeps the type it has.
+  Value& value = graph_.value(id);
+  if (value.producer == kNoNode || declared.dtype == DType::kUndefined) return {};
+  value.dtype = declared.dtype;
+  value.shape_known = declared.shape_known;
+  value.dims = std::move(declared.dims);
+  value.dim_params = std::move(declared.dim_params);
+  return {};
+}
+
+Status GraphReader::ReadValueInfos() {
+  std::unordered_map<std::string, ValueId> made;
+  for (size_t v = 0; v < graph_.values.size(); ++v) {
+    if (graph_.values[v].producer != kNoNode) made.emplace(graph_.values[v].name, static_cast<ValueId>(v));
+  }
+  for (const auto& info : model_.graph().value_info()) {
+    const auto at = made.find(info.name());
+    if (at == made.end() || FromOnnxType(info.type().tensor_type().elem_type()) == DType::kUndefined) continue;
+    OCTAVO_RETURN_IF_ERROR(ReadDeclaredType(info, "value_info " + Quote(info.name()), at->second));
+  }
+  return {};
+}
+
 Status GraphReader::ReadOutputs() {
   std::set<ValueId> seen;
   for (const auto& info : model_.graph().output()) {
@@ -320,15 +348,7 @@ Status GraphReader::ReadOutputs() {
     if (id == kNoValue) return BadFile(what + " is missing: no input, initializer or node has that name");
     if (!seen.insert(id).second) return BadFile(what + " is listed twice");
     graph_.outputs.push_back(id);
-    // An input or a constant that is an output, too, keeps the type it has.
-    Value declared;
-    OCTAVO_RETURN_IF_ERROR(ReadType(info, what, declared));
-    Value& value = graph_.value(id);
-    if (value.producer == kNoNode) continue;
-    value.dtype = declared.dtype;
-    value.shape_known = declared.shape_known;
-    value.dims = std::move(declared.dims);
-    value.dim_params = std::move(declared.dim_params);
+    OCTAVO_RETURN_IF_ERROR(ReadDeclaredType(info, what, id));
   }
   if (graph_.outputs.empty()) return BadFile("its graph has no outputs");
   return {};

@@ -25,8 +25,9 @@ class GraphReader {
   Status ReadOpsets();
   Status ReadInitializers();
   Status ReadInputs();
-  Status DeclareNodes();  // outputs and attributes; a Constant becomes a constant
-  Status ConnectNodes();  // inputs, once everything that can be read is known
+  Status DeclareNodes();    // outputs and attributes; a Constant becomes a constant
+  Status ConnectNodes();    // inputs, once everything that can be read is known
+  Status ReadValueInfos();  // declared types of what nodes make; shape inference replaces them
   Status ReadOutputs();
   Status ReportUnsupported();
 
@@ -36,6 +37,7 @@ class GraphReader {
   Status SetConstant(ValueId id, const std::string& what, Result<Tensor> tensor);
   Status ReadType(const onnx::ValueInfoProto& info, const std::string& what, Value& value);
   Status ReadShape(const onnx::TensorShapeProto& shape, const std::string& what, Value& value);
+  Status ReadDeclaredType(const onnx::ValueInfoProto& info, const std::string& what, ValueId id);
   Status ReadConstantNode(onnx::NodeProto& proto, const std::string& what);
   Status ReadNode(onnx::NodeProto& proto, Node& node);
   Status ReadAttribute(onnx::AttributeProto& proto, Node& node);

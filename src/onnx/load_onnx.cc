@@ -20,6 +20,8 @@ namespace io = google::protobuf::io;
 
 // Deeper nesting than any model has (a subgraph takes four messages), well within the stack.
 constexpr int kMaxNesting = 100;
+// Read at a time; protobuf's own 8 KiB cost a system call each.
+constexpr int kBlockBytes = 1 << 20;
 
 // Protobuf prints what it finds wrong; a library must not.
 void SilenceProtobuf() {
@@ -62,7 +64,7 @@ Result<Graph> Load(const std::string& path) {
   OCTAVO_ASSIGN(const int64_t size, RegularFileSize(file, path));
   OCTAVO_RETURN_IF_ERROR(CheckSize(size).WithPrefix(path + ": "));
   // Streamed, so that the file's bytes and the tensors never lie in memory together.
-  io::FileInputStream bytes(file.get());
+  io::FileInputStream bytes(file.get(), kBlockBytes);
   io::CodedInputStream stream(&bytes);
   auto graph = Parse(stream, FolderOf(path));
   if (bytes.GetErrno() != 0) return SystemError("read", path, bytes.GetErrno());

@@ -654,12 +654,14 @@ ModelProto RichModel() {
   AddInitializer(model, "empty", TensorProto::FLOAT, {0, 3});
   SetRaw(AddInitializer(model, "large", TensorProto::FLOAT, {20000}), std::vector<float>(20000, 1.5f));
   Declare(*model.mutable_graph()->add_output(), "c", TensorProto::FLOAT, {-1, 3});
+  Declare(*model.mutable_graph()->add_value_info(), "xw", TensorProto::FLOAT, {-1, 3});
   return model;
 }
 
 TEST_F(OnnxFileTest, SaveOfLoadGivesAnEqualGraph) {
   const auto graph = Parse(RichModel());
   ASSERT_TRUE(graph.ok()) << graph.status().message();
+  EXPECT_EQ(graph->value(graph->Find("xw")).dims, (Dims{-1, 3}));
   for (const bool external : {false, true}) {
     const Status saved = SaveOnnx(*graph, Path("m.onnx"), {.external_data = external});
     ASSERT_TRUE(saved.ok()) << saved.message();

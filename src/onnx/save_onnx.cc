@@ -141,6 +141,11 @@ onnx::GraphProto GraphOf(const Graph& graph) {
   }
   for (const ValueId input : graph.inputs) SaveValueInfo(graph.value(input), *proto.add_input());
   for (const ValueId output : graph.outputs) SaveValueInfo(graph.value(output), *proto.add_output());
+  for (size_t v = 0; v < graph.values.size(); ++v) {
+    const Value& value = graph.values[v];
+    const bool declared = value.producer != kNoNode && value.dtype != DType::kUndefined;
+    if (declared && !graph.IsOutput(static_cast<ValueId>(v))) SaveValueInfo(value, *proto.add_value_info());
+  }
   // Before IR version 4 initializers had to be inputs, too.
   for (const Value& value : graph.values) {
     if (graph.ir_version < 4 && value.is_constant()) SaveValueInfo(value, *proto.add_input());
