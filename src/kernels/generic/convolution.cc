@@ -33,22 +33,6 @@ struct Convolution {
   int64_t positions() const { return windows[0].output * windows[1].output * windows[2].output; }
 };
 
-// The pads of a transposed convolution that are not given: what is left over between its full size and the output's.
-Status FillTransposedPads(const Node& node, Windows& windows, size_t spatial) {
-  const std::string auto_pad = node.String("auto_pad", "NOTSET");
-  const bool is_same = auto_pad == "SAME_UPPER" || auto_pad == "SAME_LOWER";
-  const std::vector<int64_t> output_padding = node.Ints("output_padding", std::vector<int64_t>(spatial, 0));
-  if (output_padding.size() != spatial) return InvalidArgument("output_padding has the wrong length");
-  if (!is_same && !node.Has("output_shape")) return {};
-  for (size_t d = 0; d < spatial; ++d) {
-    Window& w = windows[kSpatial - spatial + d];
-    const int64_t full = (w.input - 1) * w.stride + output_padding[d] + w.extent();
-    const int64_t total = std::max<int64_t>(0, full - w.output);
-    w.pad = auto_pad == "SAME_LOWER" ? total - total / 2 : total / 2;
-  }
-  return {};
-}
-
 // Weights are (output channel, input channel in group, kernel...), transposed (input channel, output channel in group,
 // kernel...).
 std::vector<Tap> ListTaps(const Convolution& conv, const Operand& weight, int64_t channels, int64_t x_channel) {
@@ -73,26 +57,6 @@ std::vector<Tap> ListTaps(const Convolution& conv, const Operand& weight, int64_
   return taps;
 }
 
-Status CheckConvolution(const BindContext& context, int64_t groups, bool transposed) {
-  const auto in = context.inputs;
-  const Operand& y = context.outputs[0];
-  if (in[0].dims.size() < 3 || in[1].dims.size() != in[0].dims.size() || y.dims.size() != in[0].dims.size()) {
-    return InvalidArgument("input " + ToString(in[0].dims) + " and weights " + ToString(in[1].dims) + " do not fit");
-  }
-  if (in[1].dtype != in[0].dtype || y.dtype != in[0].dtype) return InvalidArgument("the operands differ in type");
-  const int64_t input_channels = transposed ? in[1].dims[0] : in[1].dims[1] * groups;
-  const int64_t output_channels = transposed ? in[1].dims[1] * groups : in[1].dims[0];
-  if (groups < 1 || input_channels != in[0].dims[1] || input_channels % groups != 0 || output_channels % groups != 0 ||
-      output_channels != y.dims[1]) {
-    return InvalidArgument("input " + ToString(in[0].dims) + " and weights " + ToString(in[1].dims) +
-                           " do not fit with " + std::to_string(groups) + " groups");
-  }
-  if (in.size() > 2 && in[2].present && (in[2].dims != Dims{output_channels} || in[2].dtype != in[0].dtype)) {
-    return InvalidArgument("the bias is not one per output channel");
-  }
-  return {};
-}
-
 Result<Convolution> ReadConvolution(const BindContext& context, bool transposed) {
   const Operand& x = context.inputs[0];
   const Operand& weight = context.inputs[1];
@@ -101,11 +65,9 @@ Result<Convolution> ReadConvolution(const BindContext& context, bool transposed)
   conv.transposed = transposed;
   conv.threads = context.threads;
   conv.groups = context.node.Int("group", 1);
-  OCTAVO_RETURN_IF_ERROR(CheckConvolution(context, conv.groups, transposed));
-  OCTAVO_ASSIGN(conv.windows, ReadWindows(context.node, x, y, Dims(weight.dims.begin() + 2, weight.dims.end())));
-  const size_t spatial = x.dims.size() - 2;
-  for (size_t d = 0; d < spatial; ++d) conv.windows[kSpatial - spatial + d].kernel_step = weight.strides[d + 2];
-  if (transposed) OCTAVO_RETURN_IF_ERROR(FillTransposedPads(context.node, conv.windows, spatial));
+  OCTAVO_ASSIGN(const std::vector<WindowAxis> axes, transposed ? ResolveConvTranspose(context.node, x.dims, weight.dims)
+                                                               : ResolveConv(context.node, x.dims, weight.dims));
+  OCTAVO_ASSIGN(conv.windows, PlaceInMemory(axes, x, &weight, y));
   const int64_t channels = x.dims[1] / conv.groups;
   conv.batch = x.dims[0];
   conv.rows = y.dims[1] / conv.groups;
@@ -124,7 +86,7 @@ Result<Convolution> ReadConvolution(const BindContext& context, bool transposed)
 
 // Where output position `o`, through a kernel position `shift` away, reads the input; false outside of it.
 bool FindInput(const Window& w, bool transposed, int64_t o, int64_t shift, int64_t& offset) {
-  int64_t at = transposed ? o + w.pad - shift : o * w.stride - w.pad + shift;
+  int64_t at = transposed ? o + w.pad_begin - shift : o * w.stride - w.pad_begin + shift;
   if (transposed) {
     if (at < 0 || at % w.stride != 0) return false;
     at /= w.stride;

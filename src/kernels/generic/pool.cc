@@ -26,7 +26,8 @@ Result<Pool> ReadPool(const BindContext& context) {
   const Operand& x = context.inputs[0];
   const Operand& y = context.outputs[0];
   Pool pool;
-  OCTAVO_ASSIGN(pool.windows, ReadWindows(context.node, x, y, context.node.Ints("kernel_shape")));
+  OCTAVO_ASSIGN(const std::vector<WindowAxis> axes, ResolvePool(context.node, x.dims));
+  OCTAVO_ASSIGN(pool.windows, PlaceInMemory(axes, x, nullptr, y));
   pool.batch = x.dims[0];
   pool.channels = x.dims[1];
   pool.x_steps = {x.strides[0], x.strides[1]};
@@ -53,7 +54,7 @@ struct Span {
   int64_t count() const { return std::max<int64_t>(0, last - first); }
 };
 Span Clip(const Window& window, int64_t output, int64_t low, int64_t high) {
-  const int64_t start = output * window.stride - window.pad;
+  const int64_t start = output * window.stride - window.pad_begin;
   const int64_t d = window.dilation;
   const int64_t first = start >= low ? 0 : (low - start + d - 1) / d;
   const int64_t last = start >= high ? 0 : std::min(window.kernel, (high - start + d - 1) / d);
@@ -113,7 +114,7 @@ int64_t AverageDivisor(const Pool& pool, const Position& output, int64_t covered
   int64_t count = 1;
   for (size_t d = 0; d < kSpatial; ++d) {
     const Window& w = pool.windows[d];
-    count *= Clip(w, output[d], -w.pad, w.input + w.pad_end).count();
+    count *= Clip(w, output[d], -w.pad_begin, w.input + w.pad_end).count();
   }
   return count;
 }

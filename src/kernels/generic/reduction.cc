@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "base/parallel.h"
+#include "graph/infer_reduction.h"
 #include "kernels/generic/elements.h"
 #include "kernels/generic/normalize.h"
 #include "kernels/generic/pool.h"
@@ -16,28 +17,19 @@ constexpr int64_t kGrain = 16384;  // elements read that are worth a thread's st
 
 int64_t RowGrain(int64_t row) { return std::max<int64_t>(1, kGrain / std::max<int64_t>(1, row)); }
 
-Result<size_t> NormalizeAxis(int64_t axis, size_t rank) {
-  const int64_t r = static_cast<int64_t>(rank);
-  if (axis < -r || axis >= r) {
-    return InvalidArgument("axis " + std::to_string(axis) + " is out of range for rank " + std::to_string(rank));
-  }
-  return static_cast<size_t>(axis < 0 ? axis + r : axis);
+// An attribute that shape inference has found to be in range.
+size_t AxisOf(const BindContext& context, int64_t fallback) {
+  const int64_t axis = context.node.Int("axis", fallback);
+  return static_cast<size_t>(axis < 0 ? axis + static_cast<int64_t>(context.inputs[0].dims.size()) : axis);
 }
 
-// Axes of a reduction: input 1 or the attribute; none means all, or no axis at all with noop_with_empty_axes.
 Result<std::vector<bool>> ReducedAxes(const BindContext& context) {
-  const size_t rank = context.inputs[0].dims.size();
-  std::vector<int64_t> axes = context.node.Ints("axes");
-  if (context.inputs.size() > 1 && context.inputs[1].present) {
-    if (context.inputs[1].constant == nullptr) return Unsupported("the axes are not constant");
-    OCTAVO_ASSIGN(axes, ToInt64s(*context.inputs[1].constant));
-  }
-  const bool all = axes.empty() && context.node.Int("noop_with_empty_axes", 0) == 0;
-  std::vector<bool> reduced(rank, all);
-  for (int64_t axis : axes) {
-    OCTAVO_ASSIGN(const size_t d, NormalizeAxis(axis, rank));
-    reduced[d] = true;
-  }
+  std::vector<InferInput> inputs;
+  for (const Operand& input : context.inputs)
+    inputs.push_back({input.present, input.dtype, input.dims, input.constant});
+  OCTAVO_ASSIGN(const std::vector<int64_t> axes, ResolveReduceAxes(context.node, inputs));
+  std::vector<bool> reduced(context.inputs[0].dims.size(), false);
+  for (int64_t axis : axes) reduced[static_cast<size_t>(axis)] = true;
   return reduced;
 }
 
@@ -222,7 +214,7 @@ BoundKernel BindTypedArg(const ReductionLoops& loops, bool select_last, int thre
 template <bool kMax>
 Result<BoundKernel> BindArg(const BindContext& context) {
   const Operand& x = context.inputs[0];
-  OCTAVO_ASSIGN(const size_t axis, NormalizeAxis(context.node.Int("axis", 0), x.dims.size()));
+  const size_t axis = AxisOf(context, 0);
   if (x.dims[axis] == 0) return InvalidArgument("the axis has no elements");
   std::vector<bool> reduced(x.dims.size(), false);
   reduced[axis] = true;
@@ -247,11 +239,8 @@ Result<SoftmaxLoops> MakeSoftmaxLoops(const BindContext& context) {
   if (rank > kMaxRank) return Unsupported("the rank is too high");
   const bool flattens = context.opset < 13;
   std::vector<bool> reduced(rank, false);
-  if (rank > 0) {
-    OCTAVO_ASSIGN(const size_t axis, NormalizeAxis(context.node.Int("axis", flattens && rank > 1 ? 1 : -1), rank));
-    reduced[axis] = true;
-    for (size_t d = axis; flattens && d < rank; ++d) reduced[d] = true;
-  }
+  const size_t axis = AxisOf(context, flattens ? 1 : -1);
+  for (size_t d = axis; d < (flattens ? rank : std::min(rank, axis + 1)); ++d) reduced[d] = true;
   const auto split = [&](bool wanted) {
     return StridedLoop<2>(SelectAxes(x.dims, reduced, wanted),
                           {SelectAxes(x.strides, reduced, wanted), SelectAxes(y.strides, reduced, wanted)});
@@ -333,7 +322,7 @@ Status CheckScaleAndBias(const BindContext& context) {
 Result<BoundKernel> BindLayerNormalization(const BindContext& context) {
   OCTAVO_RETURN_IF_ERROR(CheckScaleAndBias(context));
   Normalization n = NormalizationOf(context, 1e-5f);
-  OCTAVO_ASSIGN(const size_t axis, NormalizeAxis(context.node.Int("axis", -1), n.dims.size()));
+  const size_t axis = AxisOf(context, -1);
   for (size_t d = axis; d < n.dims.size(); ++d) n.reduced[d] = true;
   for (size_t i = 1; i < std::min<size_t>(3, context.inputs.size()); ++i) {
     const Operand& operand = context.inputs[i];
@@ -359,7 +348,7 @@ Result<BoundKernel> BindLayerNormalization(const BindContext& context) {
 Result<BoundKernel> BindLayerNorm(const BindContext& context) {
   OCTAVO_RETURN_IF_ERROR(CheckScaleAndBias(context));
   Normalization n = NormalizationOf(context, 1e-5f);
-  OCTAVO_ASSIGN(const size_t axis, NormalizeAxis(context.node.Int("axis", -1), n.dims.size()));
+  const size_t axis = AxisOf(context, -1);
   n.reduced[axis] = true;
   for (size_t i = 1; i < std::min<size_t>(3, context.inputs.size()); ++i) {
     const Operand& operand = context.inputs[i];
