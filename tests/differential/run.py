@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""Runs small models in ONNX Runtime and in Octavo and compares every output.
+
+run.py OCTAVO [--cases movement,compute] [--seed N] [--engine octavo|reference] [--only TEXT]
+
+Each module <name>_cases.py has cases(seed), which yields onnx_case.Case(name, model, inputs).
+Exit code 0 when all pass, 1 otherwise. A case that ONNX Runtime refuses is skipped.
+"""
+import argparse
+import concurrent.futures
+import importlib
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import onnx
+import onnxruntime
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+CONTRACTIONS = {"Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum"}
+REDUCTIONS = {"Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization",
+              "AveragePool", "GlobalAveragePool"}
+
+
+class Skipped(Exception):
+    pass
+
+
+def run_onnxruntime(case):
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(case.model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return session.run(None, dict(zip((i.name for i in case.model.graph.input), case.inputs)))
+    except Exception as error:  # its exception classes are many, and not public
+        raise Skipped(str(error).splitlines()[0]) from error
+
+
+def run_octavo(binary, engine, case, folder):
+    model = folder / "model.onnx"
+    onnx.save(case.model, model)
+    command = [binary, "run", str(model), "-o", str(folder / "out"), "--engine", engine, "--threads", "2"]
+    for value, array in zip(case.model.graph.input, case.inputs):
+        path = folder / f"in_{value.name}.npy"
+        np.save(path, array)
+        command += ["--input", f"{value.name}={path}"]
+    process = subprocess.run(command, capture_output=True, timeout=120)
+    if process.returncode != 0:
+        raise AssertionError(f"exit code {process.returncode}: {process.stderr.decode(errors='replace').strip()}")
+    names = (re.sub(r"[^A-Za-z0-9._-]", "_", output.name) for output in case.model.graph.output)
+    return [np.load(folder / "out" / f"{name}.npy") for name in names]
+
+
+def accumulation_depth(case):
+    """The number of rounded additions behind an output element, summed over the model's nodes."""
+    sizes = {value.name: array.size for value, array in zip(case.model.graph.input, case.inputs)}
+    dims = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+            for v in (*case.model.graph.input, *case.model.graph.value_info, *case.model.graph.output)}
+    dims.update({t.name: list(t.dims) for t in case.model.graph.initializer})
+    depth = 0
+    for node in case.model.graph.node:
+        shapes = [dims.get(name, []) for name in node.input]
+        if node.op_type in ("Conv", "ConvTranspose"):
+            depth += int(np.prod(shapes[1][1:])) if node.op_type == "Conv" else int(np.prod(shapes[1]) / shapes[1][1])
+        elif node.op_type in CONTRACTIONS | REDUCTIONS or node.op_type.startswith("Reduce"):
+            depth += max([int(np.prod(s)) for s in shapes[:1]] + [sizes.get(node.input[0], 0)])
+        else:
+            depth += 1
+    return depth
+
+
+def tolerance(case, expected):
+    """Absolute tolerance per output.
+
+    Both sides round: each of `depth` float32 additions by at most half an ulp, 2^-24, of a partial sum, and these are
+    no larger than the largest output times the number of terms that cancel, which sqrt(depth) covers for random data.
+    ONNX Runtime's vector approximations of exp, tanh and erf are good to about 16 ulp. A 16-bit output adds its own
+    rounding of 2^-11 (float16) or 2^-8 (bfloat16), once per node of the chain.
+    """
+    finite = np.abs(expected[np.isfinite(expected)]).astype(np.float64)
+    largest = float(finite.max()) if finite.size else 0.0
+    # float64 models are held to float32's tolerance: some of ONNX Runtime's kernels are no better inside.
+    relative = 2.0**-24 * (16 * len(case.model.graph.node) + accumulation_depth(case))
+    if any(i.dtype == np.float16 for i in case.inputs):
+        relative += 2.0**-11 * 2 * len(case.model.graph.node)
+    return relative * max(largest, 1e-3)
+
+
+def compare(case, index, expected, actual):
+    if actual.dtype != expected.dtype or actual.shape != expected.shape:
+        raise AssertionError(f"output {index} is {actual.dtype} {actual.shape}, not {expected.dtype} {expected.shape}")
+    if expected.dtype.kind != "f":
+        wrong = np.argwhere(actual != expected)
+        if len(wrong):
+            at = tuple(wrong[0])
+            raise AssertionError(f"output {index}{list(map(int, at))} is {actual[at]}, not {expected[at]} ({len(wrong)} differ)")
+        return
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+    allowed = tolerance(case, expected)
+    wrong = np.argwhere(~same & ~(difference <= allowed))
+    if len(wrong):
+        at = tuple(wrong[0])
+        raise AssertionError(f"output {index}{list(map(int, at))} is {actual[at]!r}, not {expected[at]!r}: {len(wrong)} of "
+                             f"{expected.size} differ by more than {allowed:.2e}, at most by {np.nanmax(difference):.2e}")
+
+
+def check(binary, engine, case):
+    expected = run_onnxruntime(case)
+    with tempfile.TemporaryDirectory(prefix="octavo-differential-") as folder:
+        actual = run_octavo(binary, engine, case, pathlib.Path(folder))
+    for index, (want, got) in enumerate(zip(expected, actual)):
+        compare(case, index, want, got)
+
+
+def outcome(binary, engine, case):
+    try:
+        check(binary, engine, case)
+        return "passed", ""
+    except Skipped as reason:
+        return "skipped", str(reason)
+    except Exception as error:  # a crash or a file that is missing is a failure of this case, not of the run
+        return "failed", f"{type(error).__name__}: {error}"
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("octavo")
+    parser.add_argument("--cases", help="comma-separated; default: every *_cases.py")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine", choices=("octavo", "reference"), default="octavo")
+    parser.add_argument("--only", default="", help="cases whose name contains this")
+    flags = parser.parse_args(arguments)
+    sys.path.insert(0, str(FOLDER))
+    names = flags.cases.split(",") if flags.cases else sorted(p.stem[:-len("_cases")] for p in FOLDER.glob("*_cases.py"))
+    cases = [c for n in names for c in importlib.import_module(n + "_cases").cases(flags.seed) if flags.only in c.name]
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for case, (result, text) in zip(cases, pool.map(lambda c: outcome(flags.octavo, flags.engine, c), cases)):
+            counts[result] += 1
+            if result == "failed":
+                print(f"FAILED {case.name} (--seed {flags.seed} --engine {flags.engine}): {text}")
+            elif result == "skipped":
+                print(f"skipped {case.name}: {text}")
+    print(", ".join(f"{count} {result}" for result, count in counts.items()))
+    return 1 if counts["failed"] or not counts["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
