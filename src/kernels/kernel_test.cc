@@ -1,0 +1,175 @@
+#include "kernels/kernel.h"
+
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "kernels/node_runner.h"
+
+namespace octavo {
+namespace {
+
+using ::testing::HasSubstr;
+
+// x -> Relu -> Add(x) -> y
+Graph TinyGraph() {
+  Graph graph;
+  graph.opsets[""] = 17;
+  const ValueId x = graph.AddValue("x", DType::kFloat32, {2, 2});
+  const ValueId r = graph.AddValue("r", DType::kFloat32, {2, 2});
+  const ValueId y = graph.AddValue("y", DType::kFloat32, {2, 2});
+  graph.inputs = {x};
+  graph.outputs = {y};
+  graph.AddNode("relu", "", "Relu", {x}, {r});
+  graph.AddNode("sum", "", "Add", {x, r}, {y});
+  return graph;
+}
+
+TEST(EvaluateGraphTest, RunsNodesInOrder) {
+  const auto outputs = EvaluateGraph(TinyGraph(), std::vector<Tensor>{Floats({2, 2}, {-1, 2, 0, -3})});
+  ASSERT_TRUE(outputs.ok()) << outputs.status().message();
+  ASSERT_EQ(outputs->size(), 1u);
+  EXPECT_THAT((*outputs)[0].values<float>(), testing::ElementsAre(-1, 4, 0, -3));
+}
+
+TEST(EvaluateGraphTest, GivesInputsAndConstantsThatAreOutputs) {
+  Graph graph = TinyGraph();
+  graph.outputs.push_back(graph.inputs[0]);
+  graph.outputs.push_back(graph.AddConstant("c", Floats({1}, {7})));
+  const auto outputs = EvaluateGraph(graph, std::vector<Tensor>{Floats({2, 2}, {1, 2, 3, 4})});
+  ASSERT_TRUE(outputs.ok()) << outputs.status().message();
+  EXPECT_THAT((*outputs)[1].values<float>(), testing::ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT((*outputs)[2].values<float>(), testing::ElementsAre(7));
+}
+
+TEST(EvaluateGraphTest, NamesTheNodeThatFails) {
+  Graph graph;
+  graph.opsets[""] = 17;
+  const ValueId x = graph.AddValue("x", DType::kInt32, {1});
+  const ValueId y = graph.AddValue("y", DType::kInt32, {1});
+  graph.inputs = {x};
+  graph.outputs = {y};
+  graph.AddNode("quotient", "", "Div", {x, x}, {y});
+  const auto outputs = EvaluateGraph(graph, std::vector<Tensor>{Tensor::FromVector<int32_t>({1}, {0})});
+  ASSERT_FALSE(outputs.ok());
+  EXPECT_THAT(outputs.status().message(), HasSubstr("Div 'quotient'"));
+  EXPECT_THAT(outputs.status().message(), HasSubstr("division by zero"));
+}
+
+TEST(EvaluateGraphTest, RefusesInputsOfAnotherTypeOrNumber) {
+  EXPECT_FALSE(EvaluateGraph(TinyGraph(), std::vector<Tensor>{}).ok());
+  const auto outputs =
+      EvaluateGraph(TinyGraph(), std::vector<Tensor>{Tensor::FromVector<int32_t>({2, 2}, {1, 2, 3, 4})});
+  ASSERT_FALSE(outputs.ok());
+  EXPECT_THAT(outputs.status().message(), HasSubstr("'x' is not of type float32"));
+}
+
+TEST(FindGenericKernelTest, HasNoneForUnknownOps) {
+  EXPECT_NE(FindGenericKernel("", "Conv"), nullptr);
+  EXPECT_NE(FindGenericKernel(kOctavoDomain, "Attention"), nullptr);
+  EXPECT_EQ(FindGenericKernel("", "Attention"), nullptr);
+  EXPECT_EQ(FindGenericKernel("", "NoSuchOp"), nullptr);
+}
+
+// Every layout of operands gives the very bits of contiguous ones, and nothing beside the output is written.
+struct LayoutCase {
+  std::string label;
+  Node node;
+  std::vector<Dims> inputs;
+};
+
+class LayoutTest : public testing::TestWithParam<LayoutCase> {};
+
+std::vector<size_t> Reversed(size_t rank) {
+  std::vector<size_t> order(rank);
+  std::iota(order.rbegin(), order.rend(), size_t{0});
+  return order;
+}
+
+// (N, C, spatial...) with the channels innermost.
+std::vector<size_t> ChannelsLast(size_t rank) {
+  std::vector<size_t> order(rank);
+  std::iota(order.begin(), order.end(), size_t{0});
+  if (rank > 2) std::rotate(order.begin() + 1, order.begin() + 2, order.end());
+  return order;
+}
+
+TEST_P(LayoutTest, StridesDoNotChangeTheResult) {
+  const LayoutCase& c = GetParam();
+  std::vector<Tensor> inputs;
+  for (size_t i = 0; i < c.inputs.size(); ++i) inputs.push_back(Scrambled(c.inputs[i], static_cast<uint32_t>(i) + 1));
+  const auto expected = RunNode(c.node, inputs);
+  ASSERT_TRUE(expected.ok()) << expected.status().message();
+  for (const auto& order_of : {Reversed, ChannelsLast}) {
+    for (int threads : {1, 3}) {
+      std::vector<StridedTensor> strided;
+      std::vector<Operand> operands;
+      std::vector<const void*> data;
+      strided.reserve(inputs.size());
+      for (const Tensor& input : inputs) {
+        strided.emplace_back(input.dims(), order_of(input.dims().size()));
+        strided.back().Fill(input);
+        operands.push_back(strided.back().operand());
+        data.push_back(strided.back().data());
+      }
+      StridedTensor output(expected->dims(), order_of(expected->dims().size()));
+      const std::vector<Operand> outputs = {output.operand()};
+      const auto kernel =
+          FindGenericKernel(c.node.domain, c.node.op)(BindContext{c.node, 17, operands, outputs, threads});
+      ASSERT_TRUE(kernel.ok()) << kernel.status().message();
+      std::vector<double> scratch(kernel->scratch_bytes / sizeof(double) + 1);
+      void* output_data = output.data();
+      ASSERT_TRUE(kernel->run({data.data(), &output_data, scratch.data()}).ok());
+      const auto values = expected->values<float>();
+      EXPECT_EQ(output.Read(), std::vector<float>(values.begin(), values.end())) << threads << " threads";
+      EXPECT_EQ(output.untouched(), output.gaps());
+    }
+  }
+}
+
+std::vector<LayoutCase> LayoutCases() {
+  using Ints = std::vector<int64_t>;
+  return {
+      {"Add", NodeOf("Add"), {{2, 3, 4, 5}, {3, 1, 5}}},
+      {"Max", NodeOf("Max"), {{2, 3, 4, 5}, {4, 1}, {2, 1, 1, 5}}},
+      {"Sigmoid", NodeOf("Sigmoid"), {{2, 3, 40, 50}}},
+      {"Clip", NodeOf("Clip"), {{2, 3, 4, 5}}},
+      {"ReduceMean", NodeOf("ReduceMean", {{"axes", Ints{1, 3}}, {"keepdims", int64_t{0}}}), {{2, 3, 4, 5}}},
+      {"Softmax", NodeOf("Softmax", {{"axis", int64_t{1}}}), {{2, 3, 4, 5}}},
+      {"LayerNormalization", NodeOf("LayerNormalization", {{"axis", int64_t{2}}}), {{2, 3, 4, 5}, {4, 5}, {4, 5}}},
+      {"InstanceNormalization", NodeOf("InstanceNormalization"), {{2, 3, 4, 5}, {3}, {3}}},
+      {"AveragePool",
+       NodeOf("AveragePool", {{"kernel_shape", Ints{2, 3}}, {"pads", Ints{1, 1, 0, 1}}}),
+       {{2, 3, 4, 5}}},
+      {"MaxPool", NodeOf("MaxPool", {{"kernel_shape", Ints{2, 3}}, {"strides", Ints{2, 1}}}), {{2, 3, 4, 5}}},
+      {"GlobalAveragePool", NodeOf("GlobalAveragePool"), {{2, 3, 4, 5}}},
+      {"Conv", NodeOf("Conv", {{"group", int64_t{2}}, {"pads", Ints{1, 1, 1, 1}}}), {{2, 4, 9, 10}, {6, 2, 3, 3}, {6}}},
+      {"ConvTranspose",
+       NodeOf("ConvTranspose", {{"group", int64_t{2}}, {"strides", Ints{2, 2}}}),
+       {{2, 4, 5, 6}, {4, 3, 3, 3}, {6}}},
+      {"MatMul", NodeOf("MatMul"), {{2, 1, 7, 70}, {3, 70, 67}}},
+      {"MatVec", NodeOf("MatMul"), {{2, 70, 9}, {9}}},
+      {"Gemm", NodeOf("Gemm", {{"transB", int64_t{1}}, {"alpha", 0.5f}}), {{5, 6}, {7, 6}, {7}}},
+      {"Einsum", NodeOf("Einsum", {{"equation", std::string("bhid,bhjd->bijh")}}), {{2, 3, 4, 5}, {2, 3, 6, 5}}},
+      {"EinsumOfThree", NodeOf("Einsum", {{"equation", std::string("ij,jk,kl->il")}}), {{2, 3}, {3, 4}, {4, 5}}},
+      {"Silu", NodeOf("Silu", {}, kOctavoDomain), {{2, 3, 4, 5}}},
+      {"LayerNorm",
+       NodeOf("LayerNorm", {{"axis", int64_t{1}}, {"epsilon", 1e-5f}}, kOctavoDomain),
+       {{2, 3, 4, 5}, {3}, {3}}},
+      {"GroupNorm",
+       NodeOf("GroupNorm", {{"num_groups", int64_t{2}}, {"activation", std::string("silu")}}, kOctavoDomain),
+       {{2, 6, 4, 5}, {2, 6}, {6}}},
+      {"Attention",
+       NodeOf("Attention", {{"scale", 0.5f}}, kOctavoDomain),
+       {{2, 3, 20, 5}, {2, 3, 70, 5}, {2, 3, 70, 4}, {1, 20, 70}}},
+      {"LinearAttention",
+       NodeOf("LinearAttention", {{"epsilon", 1e-6f}}, kOctavoDomain),
+       {{2, 3, 4, 30}, {2, 3, 4, 30}, {2, 3, 5, 30}}},
+  };
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, LayoutTest, testing::ValuesIn(LayoutCases()),
+                         [](const auto& info) { return info.param.label; });
+
+}  // namespace
+}  // namespace octavo
