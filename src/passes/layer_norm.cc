@@ -151,7 +151,7 @@ bool RewriteStandard(Rewriter& rewriter, NodeId id) {
   const Dims& dims = rewriter.dims(node.input(0));
   const int64_t rank = static_cast<int64_t>(dims.size());
   if (!IsFloat32(rewriter.graph(), node.input(0)) || rank == 0) return false;
-  const int64_t axis = NormalizeAxis(node.Int("axis", -1), rank);
+  const int64_t axis = WrapAxis(node.Int("axis", -1), rank);
   if (axis != rank - 1) return false;
   for (size_t i = 1; i < node.inputs.size(); ++i) {
     if (node.has_input(i) && rewriter.dims(node.inputs[i]) != Dims{dims.back()}) return false;

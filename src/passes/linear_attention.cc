@@ -62,7 +62,7 @@ class LinearAttentionMatcher {
     }
     const Dims& dims = rewriter_.dims(slice->input(0));
     const int64_t rank = Rank(slice->input(0));
-    if (rank < 3 || NormalizeAxis(axes->front(), rank) != rank - 2) return std::nullopt;
+    if (rank < 3 || WrapAxis(axes->front(), rank) != rank - 2) return std::nullopt;
     const int64_t size = dims[static_cast<size_t>(rank - 2)];
     const int64_t begin = starts->front() < 0 ? starts->front() + size : starts->front();
     return Rows{slice->input(0), begin, rewriter_.dims(value)[static_cast<size_t>(rank - 2)]};
@@ -70,7 +70,7 @@ class LinearAttentionMatcher {
 
   std::optional<Rows> SplitRows(const Node& split, ValueId value) const {
     const int64_t rank = Rank(split.input(0));
-    if (rank < 3 || NormalizeAxis(split.Int("axis", 0), rank) != rank - 2) return std::nullopt;
+    if (rank < 3 || WrapAxis(split.Int("axis", 0), rank) != rank - 2) return std::nullopt;
     Rows rows{split.input(0), 0, 0};
     for (const ValueId output : split.outputs) {
       if (output == kNoValue) return std::nullopt;
@@ -118,7 +118,7 @@ class LinearAttentionMatcher {
   ValueId WithoutRowOfOnes(ValueId value) {
     if (const Node* concat = Take(value, "Concat")) {
       const int64_t rank = Rank(value);
-      if (concat->inputs.size() != 2 || NormalizeAxis(concat->Int("axis", 0), rank) != rank - 2) return kNoValue;
+      if (concat->inputs.size() != 2 || WrapAxis(concat->Int("axis", 0), rank) != rank - 2) return kNoValue;
       const ValueId ones = concat->input(1);
       return IsUniform(rewriter_.value(ones), 1.0) && rewriter_.dims(ones)[static_cast<size_t>(rank - 2)] == 1
                  ? concat->input(0)
@@ -146,7 +146,7 @@ class LinearAttentionMatcher {
     if (amounts->size() != 2 * axes.size()) return false;
     int64_t rows = 0;
     for (size_t i = 0; i < amounts->size(); ++i) {
-      const bool is_row_end = i >= axes.size() && NormalizeAxis(axes[i - axes.size()], static_cast<int64_t>(rank)) ==
+      const bool is_row_end = i >= axes.size() && WrapAxis(axes[i - axes.size()], static_cast<int64_t>(rank)) ==
                                                       static_cast<int64_t>(rank) - 2;
       if (!is_row_end && (*amounts)[i] != 0) return false;
       if (is_row_end) rows += (*amounts)[i];

@@ -29,7 +29,7 @@ std::optional<std::vector<int64_t>> SpatialZeroPads(const Graph& graph, const No
   if (rank < 3 || !amounts || amounts->size() != 2 * axes.size()) return std::nullopt;
   std::vector<int64_t> pads(static_cast<size_t>(2 * (rank - 2)), 0);
   for (size_t i = 0; i < axes.size(); ++i) {
-    const int64_t axis = NormalizeAxis(axes[i], rank);
+    const int64_t axis = WrapAxis(axes[i], rank);
     const int64_t begin = (*amounts)[i], end = (*amounts)[i + axes.size()];
     if (axis < 0 || begin < 0 || end < 0) return std::nullopt;
     if (axis < 2 && (begin != 0 || end != 0)) return std::nullopt;

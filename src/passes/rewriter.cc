@@ -238,7 +238,7 @@ std::optional<std::vector<float>> ChannelValues(const Value& value, int64_t rank
   return std::vector<float>(values.begin(), values.end());
 }
 
-int64_t NormalizeAxis(int64_t axis, int64_t rank) {
+int64_t WrapAxis(int64_t axis, int64_t rank) {
   if (axis < 0) axis += rank;
   return axis >= 0 && axis < rank ? axis : -1;
 }
@@ -256,7 +256,7 @@ std::optional<std::vector<int64_t>> ReduceAxes(const Graph& graph, const Node& n
     for (int64_t i = 0; i < rank; ++i) axes.push_back(i);
   }
   for (int64_t& axis : axes) {
-    axis = NormalizeAxis(axis, rank);
+    axis = WrapAxis(axis, rank);
     if (axis < 0) return std::nullopt;
   }
   std::sort(axes.begin(), axes.end());

@@ -80,7 +80,7 @@ std::optional<std::vector<int64_t>> ConstantInts(const Graph& graph, ValueId val
 // The `channels` values of a float32 constant that, broadcast to `rank` dimensions, varies along `axis` at most.
 std::optional<std::vector<float>> ChannelValues(const Value& value, int64_t rank, int64_t axis, int64_t channels);
 // `axis` in [0, rank), or -1 when it is out of range.
-int64_t NormalizeAxis(int64_t axis, int64_t rank);
+int64_t WrapAxis(int64_t axis, int64_t rank);
 // The axes of a Reduce* node, from its attribute or its constant input; nothing when they are not known.
 std::optional<std::vector<int64_t>> ReduceAxes(const Graph& graph, const Node& node);
 // The other operand of a two-operand node one of whose operands is `value`; kNoValue when none is.

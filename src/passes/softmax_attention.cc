@@ -62,7 +62,7 @@ class AttentionMatcher {
   bool IsOverLastAxis(const Node& softmax) const {
     const int64_t rank = static_cast<int64_t>(rewriter_.dims(softmax.input(0)).size());
     const int64_t axis = softmax.Int("axis", graph_.opset() >= 13 ? -1 : 1);
-    return rank >= 3 && NormalizeAxis(axis, rank) == rank - 1;
+    return rank >= 3 && WrapAxis(axis, rank) == rank - 1;
   }
 
   bool IsScoreChain(ValueId value) const {
