@@ -1,5 +1,5 @@
-// Pillow's resampling (ImagingResample, 8 bits per channel): one pass per axis, horizontal first, each with
-// weights of 22 fractional bits that sum to about one, the result rounded and clipped to 8 bits between the passes.
+// Pillow's resampling (ImagingResample, 8 bits per channel): one pass per axis, each with weights of 22 fractional bits
+// that sum to about one, the result rounded and clipped to 8 bits between the passes.
 #include <algorithm>
 #include <cmath>
 #include <new>
@@ -118,10 +118,20 @@ Image ResampleVertically(const Image& image, int height, const Kernel& kernel) {
   return out;
 }
 
+// Since version 13 Pillow runs the vertical pass first where the height shrinks by much more than the width; the order
+// shows in the rounding between the passes.
+bool IsVerticalFirst(const Image& image, int width, int height) {
+  return image.height > height && image.height - height > 2 * (image.width - width);
+}
+
 Image Resample(const Image& image, int width, int height, const Kernel& kernel) {
-  if (width == image.width) return height == image.height ? image : ResampleVertically(image, height, kernel);
-  Image horizontal = ResampleHorizontally(image, width, kernel);
-  return height == image.height ? horizontal : ResampleVertically(horizontal, height, kernel);
+  if (width == image.width && height == image.height) return image;
+  if (width == image.width) return ResampleVertically(image, height, kernel);
+  if (height == image.height) return ResampleHorizontally(image, width, kernel);
+  if (IsVerticalFirst(image, width, height)) {
+    return ResampleHorizontally(ResampleVertically(image, height, kernel), width, kernel);
+  }
+  return ResampleVertically(ResampleHorizontally(image, width, kernel), height, kernel);
 }
 
 // Pillow steps through the source by adding, so its rounding errors add up; they are part of its result.
