@@ -1,0 +1,674 @@
+// From a canonical graph to steps.
+//
+// Every value gets a storage: a buffer, an element type, strides. Convolutions write channels-last; elementwise ops and
+// normalizations keep the order they find; Transpose, Reshape, Slice and Split cost nothing where strides can say it.
+// Where a kernel wants another order or type, a copy is inserted, once per value and order.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <unordered_map>
+
+#include <fmt/format.h>
+
+#include "engine/fusion.h"
+#include "engine/layout.h"
+#include "engine/onednn.h"
+#include "engine/plan.h"
+#include "graph/op_table.h"
+#include "kernels/copy/copy.h"
+#include "kernels/fast_table.h"
+#include "kernels/generic/window.h"
+
+namespace octavo {
+
+namespace {
+
+struct Storage {
+  int buffer = -1;
+  int64_t offset = 0;  // in elements
+  DType dtype = DType::kUndefined;
+  Dims strides;
+};
+
+std::string_view PrecisionName(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32: return "fp32";
+    case DType::kBFloat16: return "bf16";
+    default: return NameOf(dtype);
+  }
+}
+
+// oneDNN's form of a window: one entry per spatial axis.
+Result<WindowGeometry> GeometryOf(const Node& node, const Dims& src_dims, const Dims& dst_dims, const Dims& kernel) {
+  const Operand src{true, DType::kFloat32, src_dims, ContiguousStrides(src_dims), nullptr};
+  const Operand dst{true, DType::kFloat32, dst_dims, ContiguousStrides(dst_dims), nullptr};
+  OCTAVO_ASSIGN(const Windows windows, ReadWindows(node, src, dst, kernel));
+  WindowGeometry g;
+  for (size_t d = kSpatial - kernel.size(); d < kSpatial; ++d) {
+    g.kernel.push_back(windows[d].kernel);
+    g.strides.push_back(windows[d].stride);
+    g.dilations.push_back(windows[d].dilation);
+    g.pads_begin.push_back(windows[d].pad);
+    // Just enough for the last window: what ONNX pads beyond it is never read.
+    const int64_t last_end = (windows[d].output - 1) * windows[d].stride + windows[d].extent() - windows[d].pad;
+    g.pads_end.push_back(std::max<int64_t>(0, last_end - windows[d].input));
+  }
+  return g;
+}
+
+Result<WindowGeometry> TransposedGeometry(const Node& node, const Dims& src_dims, const Dims& dst_dims, const Dims& kernel) {
+  if (node.Has("output_shape") || node.String("auto_pad", "NOTSET") != "NOTSET") return Unsupported("implied padding");
+  OCTAVO_ASSIGN(WindowGeometry g, GeometryOf(node, src_dims, dst_dims, kernel));
+  for (size_t d = 0; d < g.kernel.size(); ++d) {
+    g.pads_end[d] = (src_dims[d + 2] - 1) * g.strides[d] + (g.kernel[d] - 1) * g.dilations[d] + 1 - g.pads_begin[d] - dst_dims[d + 2];
+  }
+  return g;
+}
+
+class Lowering {
+ public:
+  Lowering(Plan& plan, const CompileOptions& options, PackedWeights& weights)
+      : plan_(plan), graph_(plan.graph), options_(options), onednn_(weights), storages_(graph_.values.size()) {
+    bf16_ = options.precision == Precision::kBFloat16;
+    bf16_kernels_ = bf16_ && OneDnnHasBFloat16();
+  }
+
+  Status Run() {
+    StoreInputsAndConstants();
+    for (size_t i = 0; i < graph_.outputs.size(); ++i) output_index_.emplace(graph_.outputs[i], static_cast<int>(i));
+    const auto groups = FuseEpilogues(graph_);
+    std::unordered_map<NodeId, const FusionGroup*> ends;
+    std::vector<bool> grouped(graph_.nodes.size(), false);
+    for (const auto& group : groups) {
+      ends[group.last] = &group;
+      grouped[static_cast<size_t>(group.anchor)] = true;
+      for (const auto& op : group.post_ops) grouped[static_cast<size_t>(op.node)] = true;
+      grouped[static_cast<size_t>(group.last)] = true;
+    }
+    MarkBiasNodes(groups, grouped);
+    for (NodeId id = 0; id < static_cast<NodeId>(graph_.nodes.size()); ++id) {
+      const Node& node = graph_.node(id);
+      if (node.removed) continue;
+      Status status;
+      if (auto end = ends.find(id); end != ends.end()) {
+        status = LowerGroup(*end->second);
+      } else if (!grouped[static_cast<size_t>(id)]) {
+        status = LowerNode(node);
+      }
+      if (!status.ok()) return status.WithPrefix(graph_.Describe(node) + ": ");
+    }
+    return StoreOutputs();
+  }
+
+ private:
+  const Dims& DimsOf(ValueId value) const { return graph_.value(value).dims; }
+
+  // ---- buffers and storages ----
+
+  int NewBuffer(Buffer::Kind kind, int64_t bytes) {
+    Buffer buffer;
+    buffer.kind = kind;
+    buffer.bytes = bytes;
+    plan_.buffers.push_back(buffer);
+    return static_cast<int>(plan_.buffers.size()) - 1;
+  }
+
+  int ConstantBuffer(const Tensor& tensor) {
+    const int buffer = NewBuffer(Buffer::Kind::kConstant, static_cast<int64_t>(tensor.bytes()));
+    plan_.buffers[static_cast<size_t>(buffer)].data = tensor.data();
+    return buffer;
+  }
+
+  void StoreInputsAndConstants() {
+    for (size_t i = 0; i < graph_.inputs.size(); ++i) {
+      const Value& value = graph_.value(graph_.inputs[i]);
+      const int buffer = NewBuffer(Buffer::Kind::kInput, ElementCount(value.dims) * static_cast<int64_t>(SizeOf(value.dtype)));
+      plan_.buffers[static_cast<size_t>(buffer)].external = static_cast<int>(i);
+      storages_[static_cast<size_t>(graph_.inputs[i])] = {{buffer, 0, value.dtype, ContiguousStrides(value.dims)}};
+    }
+    for (size_t v = 0; v < graph_.values.size(); ++v) {
+      const Value& value = graph_.values[v];
+      if (!value.is_constant()) continue;
+      storages_[v] = {{ConstantBuffer(value.constant), 0, value.dtype, ContiguousStrides(value.dims)}};
+    }
+  }
+
+  // A fresh place for `value`: the caller's memory when it is a graph output that nobody has claimed and the wanted
+  // form is the caller's (row-major, its own type), the arena otherwise.
+  Storage& Define(ValueId value, DType dtype, Dims strides) {
+    const Value& v = graph_.value(value);
+    int buffer = -1;
+    if (auto output = output_index_.find(value); output != output_index_.end() && dtype == v.dtype &&
+                                                 SameStrides(v.dims, strides, ContiguousStrides(v.dims))) {
+      buffer = NewBuffer(Buffer::Kind::kOutput, 0);
+      plan_.buffers[static_cast<size_t>(buffer)].external = output->second;
+    } else {
+      buffer = NewBuffer(Buffer::Kind::kArena, Extent(v.dims, strides) * static_cast<int64_t>(SizeOf(dtype)));
+    }
+    storages_[static_cast<size_t>(value)].push_back({buffer, 0, dtype, std::move(strides)});
+    return storages_[static_cast<size_t>(value)].back();
+  }
+
+  const Storage& Primary(ValueId value) const { return storages_[static_cast<size_t>(value)].front(); }
+
+  // `value` with this type and these strides, by a copy when it does not lie so yet.
+  Result<Storage> Ensure(ValueId value, DType dtype, const Dims& strides) {
+    const Value& v = graph_.value(value);
+    auto& forms = storages_[static_cast<size_t>(value)];
+    for (const auto& form : forms) {
+      if (form.dtype == dtype && SameStrides(v.dims, form.strides, strides)) return form;
+    }
+    const Storage from = forms.front();
+    Storage to{-1, 0, dtype, strides};
+    OCTAVO_ASSIGN(BoundKernel copy, BindCopy(OperandOf(value, from), OperandOf(value, to), options_.threads));
+    if (v.is_constant()) {
+      OCTAVO_ASSIGN(to.buffer, CopyConstant(v, to, copy));
+    } else {
+      to.buffer = NewBuffer(Buffer::Kind::kArena, Extent(v.dims, strides) * static_cast<int64_t>(SizeOf(dtype)));
+      Step step;
+      step.info.node = v.name;
+      step.info.op = from.dtype == dtype ? "Reorder" : "Convert";
+      step.info.kernel = fmt::format("copy {}", FastKernelIsa());
+      step.info.precision = PrecisionName(dtype);
+      step.info.output_dims = v.dims;
+      step.kernel = std::move(copy);
+      AddStep(std::move(step), {SlotOf(from)}, {SlotOf(to)});
+    }
+    forms.push_back(to);
+    return to;
+  }
+
+  // Lays a constant out anew while compiling.
+  Result<int> CopyConstant(const Value& value, const Storage& to, const BoundKernel& copy) {
+    OCTAVO_ASSIGN(Tensor tensor, Tensor::Create(to.dtype, {Extent(value.dims, to.strides)}));
+    OCTAVO_ASSIGN(Tensor scratch, Tensor::Create(DType::kUInt8, {static_cast<int64_t>(copy.scratch_bytes) + 64}));
+    const void* in = value.constant.data();
+    void* out = tensor.mutable_data();
+    OCTAVO_RETURN_IF_ERROR(copy.run({&in, &out, scratch.mutable_data()}));
+    plan_.owned_constants.push_back(tensor);
+    return ConstantBuffer(tensor);
+  }
+
+  Operand OperandOf(ValueId value, const Storage& storage) const {
+    const Value& v = graph_.value(value);
+    return {true, storage.dtype, v.dims, storage.strides, v.is_constant() && storage.dtype == v.dtype ? &v.constant : nullptr};
+  }
+
+  static Slot SlotOf(const Storage& storage) {
+    return {storage.buffer, storage.offset * static_cast<int64_t>(SizeOf(storage.dtype))};
+  }
+
+  void AddStep(Step step, std::vector<Slot> inputs, std::vector<Slot> outputs) {
+    const int index = static_cast<int>(plan_.steps.size());
+    auto touch = [&](const Slot& slot) {
+      if (slot.buffer < 0) return;
+      Buffer& buffer = plan_.buffers[static_cast<size_t>(slot.buffer)];
+      if (buffer.first_step < 0) buffer.first_step = index;
+      buffer.last_step = index;
+    };
+    for (const auto& slot : inputs) touch(slot);
+    for (const auto& slot : outputs) touch(slot);
+    step.inputs = std::move(inputs);
+    step.outputs = std::move(outputs);
+    plan_.steps.push_back(std::move(step));
+  }
+
+  // The type that activations have in memory when a kernel can choose.
+  DType ActivationType(ValueId value) const {
+    const DType dtype = graph_.value(value).dtype;
+    return bf16_ && dtype == DType::kFloat32 && output_index_.count(value) == 0 ? DType::kBFloat16 : dtype;
+  }
+
+  // ---- contractions ----
+
+  Status LowerGroup(const FusionGroup& group) {
+    const Node& anchor = graph_.node(group.anchor);
+    if (anchor.outputs.size() == 1 && ElementCount(DimsOf(group.output)) > 0) {
+      Status status = anchor.op == "Conv" || anchor.op == "ConvTranspose" ? LowerConvolution(group) : LowerProduct(group);
+      if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
+    }
+    // No fused kernel: member by member.
+    OCTAVO_RETURN_IF_ERROR(LowerAnchorAlone(group));
+    if (group.bias != kNoValue) OCTAVO_RETURN_IF_ERROR(LowerNode(graph_.node(bias_nodes_.at(group.anchor))));
+    for (const auto& op : group.post_ops) OCTAVO_RETURN_IF_ERROR(LowerNode(graph_.node(op.node)));
+    return {};
+  }
+
+  Status LowerAnchorAlone(const FusionGroup& group) {
+    const Node& anchor = graph_.node(group.anchor);
+    if (group.post_ops.empty() && group.bias == kNoValue) return LowerNode(anchor);
+    FusionGroup alone;
+    alone.anchor = alone.last = group.anchor;
+    alone.output = anchor.output(0);
+    return LowerGroup(alone);
+  }
+
+  // The Add that a group took as its bias is not among its post-ops: remember which node it was.
+  void MarkBiasNodes(const std::vector<FusionGroup>& groups, std::vector<bool>& grouped) {
+    const auto uses = graph_.Uses();
+    for (const auto& group : groups) {
+      if (group.bias == kNoValue) continue;
+      const NodeId add = uses[static_cast<size_t>(graph_.node(group.anchor).output(0))][0];
+      bias_nodes_[group.anchor] = add;
+      grouped[static_cast<size_t>(add)] = true;
+    }
+  }
+
+  struct Epilogue {
+    std::vector<PostOpSpec> specs;
+    std::vector<Slot> operands;
+    std::string names;
+  };
+
+  // Operands like the output, in its layout; per-channel constants by value.
+  Result<Epilogue> PrepareEpilogue(const FusionGroup& group, const Dims& strides) {
+    Epilogue epilogue;
+    if (group.bias != kNoValue) epilogue.names += "+Bias";
+    for (const auto& op : group.post_ops) {
+      PostOpSpec spec{};
+      const Node& node = graph_.node(op.node);
+      epilogue.names += "+" + node.op;
+      if (op.kind == PostOpKind::kUnary) {
+        spec.kind = PostOpSpec::Kind::kUnary;
+        spec.unary = &node;
+        spec.graph = &graph_;
+      } else {
+        spec.kind = op.kind == PostOpKind::kAdd ? PostOpSpec::Kind::kAdd : PostOpSpec::Kind::kMul;
+        const Value& value = graph_.value(op.operand);
+        const bool full = value.dims == DimsOf(group.output);
+        if (!full) {
+          spec.per_channel = &value.constant;
+        } else {
+          const DType dtype = bf16_kernels_ ? Primary(op.operand).dtype : DType::kFloat32;
+          OCTAVO_ASSIGN(const Storage operand, Ensure(op.operand, dtype, strides));
+          spec.operand_dtype = operand.dtype;
+          epilogue.operands.push_back(SlotOf(operand));
+        }
+      }
+      epilogue.specs.push_back(spec);
+    }
+    return epilogue;
+  }
+
+  // Weights as the precision has them: rounded to bfloat16 even where the product itself runs in float32.
+  Result<Tensor> Weights(const Tensor& weights) const {
+    if (weights.dtype() != DType::kFloat32) return Unsupported("weights are not float32");
+    if (!bf16_ || bf16_kernels_) return weights;
+    OCTAVO_ASSIGN(Tensor rounded, weights.Clone());
+    for (float& w : rounded.mutable_values<float>()) w = BFloat16ToFloat(FloatToBFloat16(w));
+    return rounded;
+  }
+
+  DType ProductType() const { return bf16_kernels_ ? DType::kBFloat16 : DType::kFloat32; }
+
+  // What a contraction writes: bfloat16 when it computes on it and its reader is not the caller.
+  DType ContractionOutputType(ValueId value) const { return bf16_kernels_ ? ActivationType(value) : DType::kFloat32; }
+
+  Result<Tensor> BiasOf(const Node& anchor, const FusionGroup& group, int64_t channels) const {
+    ValueId bias = group.bias;
+    if (bias == kNoValue && anchor.op != "MatMul" && anchor.has_input(2)) bias = anchor.input(2);
+    if (bias == kNoValue) return Tensor();
+    const Value& value = graph_.value(bias);
+    if (!value.is_constant() || value.dtype != DType::kFloat32 || ElementCount(value.dims) != channels) {
+      return Unsupported("bias is not a constant per channel");
+    }
+    return value.constant;
+  }
+
+  Status LowerConvolution(const FusionGroup& group) {
+    const Node& node = graph_.node(group.anchor);
+    const Value& weights = graph_.value(node.input(1));
+    const Dims& src_dims = DimsOf(node.input(0));
+    const Dims& dst_dims = DimsOf(group.output);
+    if (!weights.is_constant() || graph_.value(node.input(0)).dtype != DType::kFloat32) return Unsupported("not constant float32 weights");
+    if (src_dims.size() < 3 || src_dims.size() > 5) return Unsupported("rank");
+
+    ConvolutionSpec spec;
+    spec.src_dims = src_dims;
+    spec.dst_dims = dst_dims;
+    spec.groups = node.Int("group", 1);
+    spec.transposed = node.op == "ConvTranspose";
+    const Dims kernel(weights.dims.begin() + 2, weights.dims.end());
+    OCTAVO_ASSIGN(spec.geometry, (spec.transposed ? TransposedGeometry : GeometryOf)(node, src_dims, dst_dims, kernel));
+    OCTAVO_ASSIGN(spec.weights, Weights(weights.constant));
+    OCTAVO_ASSIGN(spec.bias, BiasOf(node, group, dst_dims[1]));
+    spec.src_dtype = spec.weights_dtype = ProductType();
+    spec.dst_dtype = ContractionOutputType(group.output);
+
+    const Dims dst_strides = ChannelsLastStrides(dst_dims);
+    OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.src_dtype, ChannelsLastStrides(src_dims)));
+    OCTAVO_ASSIGN(Epilogue epilogue, PrepareEpilogue(group, dst_strides));
+    spec.post_ops = epilogue.specs;
+    OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Convolution(spec));
+    EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(src)}, epilogue, Define(group.output, spec.dst_dtype, dst_strides));
+    return {};
+  }
+
+  void EmitContraction(const FusionGroup& group, OneDnnKernel built, DType type, std::vector<Slot> inputs,
+                       const Epilogue& epilogue, const Storage& dst) {
+    const Node& anchor = graph_.node(group.anchor);
+    Step step;
+    step.info.node = anchor.name;
+    step.info.op = anchor.op + epilogue.names;
+    step.info.kernel = std::move(built.implementation);
+    step.info.precision = PrecisionName(type);
+    step.info.output_dims = DimsOf(group.output);
+    step.info.macs = CountMacs(graph_, anchor);
+    step.kernel = std::move(built.kernel);
+    inputs.insert(inputs.end(), epilogue.operands.begin(), epilogue.operands.end());
+    AddStep(std::move(step), std::move(inputs), {SlotOf(dst)});
+  }
+
+  Status LowerProduct(const FusionGroup& group) {
+    const Node& node = graph_.node(group.anchor);
+    const Value &a = graph_.value(node.input(0)), &b = graph_.value(node.input(1));
+    if (a.dtype != DType::kFloat32) return Unsupported("not float32");
+    if (node.op == "Gemm") {
+      const bool plain = node.Float("alpha", 1.0f) == 1.0f && (node.Float("beta", 1.0f) == 1.0f || !node.has_input(2)) &&
+                         node.Int("transA", 0) == 0;
+      if (!plain || !b.is_constant()) return Unsupported("general Gemm");
+      return LowerLinear(group, node.Int("transB", 0) != 0);
+    }
+    if (b.is_constant() && b.dims.size() == 2) return LowerLinear(group, false);
+    return LowerMatMul(group);
+  }
+
+  Status LowerLinear(const FusionGroup& group, bool weights_transposed) {
+    const Node& node = graph_.node(group.anchor);
+    const Dims& a_dims = DimsOf(node.input(0));
+    const Value& weights = graph_.value(node.input(1));
+    LinearSpec spec;
+    spec.k = a_dims.back();
+    spec.m = spec.k == 0 ? 0 : ElementCount(a_dims) / spec.k;
+    spec.n = weights.dims[weights_transposed ? 0 : 1];
+    if (spec.m * spec.k * spec.n == 0) return Unsupported("an empty product");
+    spec.weights_transposed = weights_transposed;
+    OCTAVO_ASSIGN(spec.weights, Weights(weights.constant));
+    OCTAVO_ASSIGN(spec.bias, BiasOf(node, group, spec.n));
+    spec.src_dtype = spec.weights_dtype = ProductType();
+    spec.dst_dtype = ContractionOutputType(group.output);
+
+    const Dims dst_strides = ContiguousStrides(DimsOf(group.output));
+    OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.src_dtype, ContiguousStrides(a_dims)));
+    OCTAVO_ASSIGN(Epilogue epilogue, PrepareEpilogue(group, dst_strides));
+    spec.post_ops = epilogue.specs;
+    OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Linear(spec));
+    EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(src)}, epilogue, Define(group.output, spec.dst_dtype, dst_strides));
+    return {};
+  }
+
+  // oneDNN reads a matrix whose rows or whose columns are contiguous.
+  static bool IsMatrixReadable(const Dims& dims, const Dims& strides) {
+    const size_t r = dims.size();
+    const bool batch_ok = std::none_of(strides.begin(), strides.end(), [](int64_t s) { return s <= 0; });
+    return batch_ok && ((strides[r - 1] == 1 && strides[r - 2] >= dims[r - 1]) || (strides[r - 2] == 1 && strides[r - 1] >= dims[r - 2]));
+  }
+
+  Status LowerMatMul(const FusionGroup& group) {
+    const Node& node = graph_.node(group.anchor);
+    const Dims& dst_dims = DimsOf(group.output);
+    MatMulSpec spec;
+    spec.dst_dims = dst_dims;
+    spec.src_dtype = ProductType();
+    spec.dst_dtype = ContractionOutputType(group.output);
+    std::array<Storage, 2> operands;
+    for (size_t i : {0u, 1u}) {
+      const ValueId value = node.input(i);
+      Dims dims = DimsOf(value);
+      if (graph_.value(value).dtype != DType::kFloat32) return Unsupported("not float32");
+      const Storage& primary = Primary(value);
+      const Dims wanted = IsMatrixReadable(dims, primary.strides) ? primary.strides : ContiguousStrides(dims);
+      OCTAVO_ASSIGN(operands[i], Ensure(value, spec.src_dtype, wanted));
+      Dims strides = operands[i].strides;
+      while (dims.size() < dst_dims.size()) {
+        strides.insert(strides.begin(), dims[0] * std::max<int64_t>(1, strides[0]));
+        dims.insert(dims.begin(), 1);
+      }
+      (i == 0 ? spec.a_dims : spec.b_dims) = dims;
+      (i == 0 ? spec.a_strides : spec.b_strides) = strides;
+    }
+    const Dims dst_strides = ContiguousStrides(dst_dims);
+    OCTAVO_ASSIGN(Epilogue epilogue, PrepareEpilogue(group, dst_strides));
+    if (group.bias != kNoValue) return Unsupported("bias");
+    spec.post_ops = epilogue.specs;
+    OCTAVO_ASSIGN(OneDnnKernel built, onednn_.MatMul(spec));
+    EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(operands[0]), SlotOf(operands[1])}, epilogue,
+                    Define(group.output, spec.dst_dtype, dst_strides));
+    return {};
+  }
+
+  // ---- everything else ----
+
+  Status LowerNode(const Node& node) {
+    if (node.has_input(0) && !graph_.value(node.input(0)).is_constant()) {
+      if (TryView(node)) return {};
+      if (node.domain.empty() && (node.op == "AveragePool" || node.op == "MaxPool" || node.op == "GlobalAveragePool")) {
+        Status status = LowerPooling(node);
+        if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
+      }
+    }
+    return LowerKernel(node);
+  }
+
+  bool TryView(const Node& node) {
+    const Storage& from = Primary(node.input(0));
+    auto views = ViewsOf(graph_, node, from.strides);
+    if (!views) return false;
+    // The primary may move when the outputs' storages are written.
+    const Storage base = from;
+    for (size_t i = 0; i < views->size(); ++i) {
+      const ValueId output = node.output(i);
+      if (output == kNoValue) continue;
+      Storage view = base;
+      view.offset += (*views)[i].offset;
+      view.strides = std::move((*views)[i].strides);
+      storages_[static_cast<size_t>(output)].push_back(std::move(view));
+    }
+    return true;
+  }
+
+  Status LowerPooling(const Node& node) {
+    const Dims &src_dims = DimsOf(node.input(0)), &dst_dims = DimsOf(node.output(0));
+    if (node.outputs.size() > 1 || src_dims.size() < 3 || src_dims.size() > 5 || ElementCount(dst_dims) == 0) return Unsupported("pooling");
+    if (graph_.value(node.input(0)).dtype != DType::kFloat32) return Unsupported("pooling type");
+    PoolingSpec spec;
+    spec.src_dims = src_dims;
+    spec.dst_dims = dst_dims;
+    // What lies beyond the padding in ceil mode counts differently in ONNX and oneDNN: the generic kernel does that.
+    if (node.Int("ceil_mode", 0) != 0) return Unsupported("ceil mode");
+    const Dims kernel = node.op == "GlobalAveragePool" ? Dims(src_dims.begin() + 2, src_dims.end()) : node.Ints("kernel_shape");
+    OCTAVO_ASSIGN(spec.geometry, GeometryOf(node, src_dims, dst_dims, kernel));
+    if (node.op == "MaxPool") {
+      spec.kind = PoolingSpec::Kind::kMax;
+    } else {
+      spec.kind = node.Int("count_include_pad", 0) != 0 ? PoolingSpec::Kind::kAverageIncludePad : PoolingSpec::Kind::kAverageExcludePad;
+    }
+    spec.dtype = bf16_kernels_ && Primary(node.input(0)).dtype == DType::kBFloat16 ? ActivationType(node.output(0)) : DType::kFloat32;
+    OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.dtype, ChannelsLastStrides(src_dims)));
+    OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Pooling(spec));
+    Step step;
+    step.info = DescribeStep(node, std::move(built.implementation), spec.dtype);
+    step.kernel = std::move(built.kernel);
+    AddStep(std::move(step), {SlotOf(src)}, {SlotOf(Define(node.output(0), spec.dtype, ChannelsLastStrides(dst_dims)))});
+    return {};
+  }
+
+  StepInfo DescribeStep(const Node& node, std::string kernel, DType dtype) const {
+    StepInfo info;
+    info.node = node.name;
+    info.op = node.op;
+    info.kernel = std::move(kernel);
+    info.precision = PrecisionName(dtype);
+    if (node.output(0) != kNoValue) info.output_dims = DimsOf(node.output(0));
+    info.macs = CountMacs(graph_, node);
+    return info;
+  }
+
+  // Strides for an output when the kernel writes any: what its readers will like best.
+  Dims PreferredStrides(const Node& node, ValueId output) const {
+    const Dims& dims = DimsOf(output);
+    if (output_index_.count(output) != 0) return ContiguousStrides(dims);
+    if (node.domain == kOctavoDomain && node.op == "LinearAttention" && dims.size() >= 3) return TokensOutside(dims, 1);
+    if (node.domain == kOctavoDomain && node.op == "Attention" && dims.size() >= 4) return TokensOutside(dims, 2);
+    const OpTraits* traits = FindOp(node.domain, node.op);
+    const bool keeps_order = traits != nullptr && (traits->op_class == OpClass::kElementwise || traits->op_class == OpClass::kReduction ||
+                                                   node.op == "Concat" || node.op == "Resize" || node.op == "Pad");
+    if (keeps_order) {
+      for (ValueId input : node.inputs) {
+        if (input == kNoValue || graph_.value(input).is_constant() || DimsOf(input).size() != dims.size()) continue;
+        if (traits->op_class == OpClass::kElementwise && DimsOf(input) != dims) continue;
+        return DenseLike(dims, Primary(input).strides);
+      }
+    }
+    return ContiguousStrides(dims);
+  }
+
+  // Heads gathered inside each token: (B, H, D, N) or (B, H, N, D) lies as (B, N, H, D), so that the Transpose and
+  // Reshape that join the heads cost nothing. `token` counts the token axis from the end.
+  static Dims TokensOutside(const Dims& dims, size_t token) {
+    const size_t rank = dims.size(), n = rank - token, d = token == 1 ? rank - 2 : rank - 1, h = rank - 3;
+    std::vector<int> order;
+    for (size_t i = 0; i < h; ++i) order.push_back(static_cast<int>(i));
+    order.push_back(static_cast<int>(n));
+    order.push_back(static_cast<int>(h));
+    order.push_back(static_cast<int>(d));
+    return StridesInOrder(dims, order);
+  }
+
+  Status LowerKernel(const Node& node) {
+    bool empty = true;
+    for (ValueId output : node.outputs) empty &= output == kNoValue || ElementCount(DimsOf(output)) == 0;
+    if (empty) {
+      for (ValueId output : node.outputs) {
+        if (output != kNoValue) Define(output, graph_.value(output).dtype, ContiguousStrides(DimsOf(output)));
+      }
+      return {};
+    }
+    if (BindFn fast = FindFastKernel(node.domain, node.op)) {
+      if (bf16_) {
+        Status status = TryKernel(node, fast, true, fmt::format("{} {}", node.op, FastKernelIsa()));
+        if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
+      }
+      Status status = TryKernel(node, fast, false, fmt::format("{} {}", node.op, FastKernelIsa()));
+      if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
+    }
+    BindFn generic = FindGenericKernel(node.domain, node.op);
+    if (generic == nullptr) return Unsupported("no kernel computes it");
+    return TryKernel(node, generic, false, "generic");
+  }
+
+  // Binds `bind` to the node's operands as they lie; `narrow`: bfloat16 activations are read and written as such.
+  Status TryKernel(const Node& node, BindFn bind, bool narrow, std::string name) {
+    std::vector<Operand> inputs, outputs;
+    std::vector<Storage> sources;
+    for (ValueId input : node.inputs) {
+      if (input == kNoValue) {
+        inputs.emplace_back();
+        sources.emplace_back();
+        continue;
+      }
+      const Storage& primary = Primary(input);
+      Storage wanted = primary;
+      if (!narrow && primary.dtype == DType::kBFloat16 && graph_.value(input).dtype == DType::kFloat32) {
+        wanted.dtype = DType::kFloat32;
+        wanted.strides = DenseLike(DimsOf(input), primary.strides);
+      }
+      inputs.push_back(OperandOf(input, wanted));
+      sources.push_back(std::move(wanted));
+    }
+    std::vector<DType> types;
+    std::vector<Dims> strides;
+    for (ValueId output : node.outputs) {
+      if (output == kNoValue) {
+        outputs.emplace_back();
+        types.push_back(DType::kUndefined);
+        strides.emplace_back();
+        continue;
+      }
+      types.push_back(narrow ? ActivationType(output) : graph_.value(output).dtype);
+      strides.push_back(PreferredStrides(node, output));
+      outputs.push_back({true, types.back(), DimsOf(output), strides.back(), nullptr});
+    }
+    OCTAVO_ASSIGN(BoundKernel kernel, bind({node, graph_.opset(), inputs, outputs, options_.threads}));
+
+    std::vector<Slot> input_slots, output_slots;
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      if (node.inputs[i] == kNoValue) {
+        input_slots.emplace_back();
+        continue;
+      }
+      OCTAVO_ASSIGN(const Storage storage, Ensure(node.inputs[i], sources[i].dtype, sources[i].strides));
+      input_slots.push_back(SlotOf(storage));
+    }
+    for (size_t i = 0; i < node.outputs.size(); ++i) {
+      if (node.outputs[i] == kNoValue) {
+        output_slots.emplace_back();
+        continue;
+      }
+      output_slots.push_back(SlotOf(Define(node.outputs[i], types[i], std::move(strides[i]))));
+    }
+    Step step;
+    step.info = DescribeStep(node, std::move(name), types.empty() ? DType::kUndefined : types[0]);
+    step.kernel = std::move(kernel);
+    AddStep(std::move(step), std::move(input_slots), std::move(output_slots));
+    return {};
+  }
+
+  // ---- results ----
+
+  // Graph outputs that no step wrote straight into the caller's memory are copied there at the end.
+  Status StoreOutputs() {
+    for (size_t i = 0; i < graph_.outputs.size(); ++i) {
+      const ValueId value = graph_.outputs[i];
+      const Value& v = graph_.value(value);
+      plan_.outputs.push_back({v.dtype, v.dims});
+      bool done = ElementCount(v.dims) == 0;
+      for (const auto& form : storages_[static_cast<size_t>(value)]) {
+        const Buffer& buffer = plan_.buffers[static_cast<size_t>(form.buffer)];
+        done |= buffer.kind == Buffer::Kind::kOutput && buffer.external == static_cast<int>(i);
+      }
+      if (done) continue;
+      if (storages_[static_cast<size_t>(value)].empty()) return InternalError(fmt::format("output '{}' was never made", v.name));
+      const Storage from = Primary(value);
+      Storage to{NewBuffer(Buffer::Kind::kOutput, 0), 0, v.dtype, ContiguousStrides(v.dims)};
+      plan_.buffers[static_cast<size_t>(to.buffer)].external = static_cast<int>(i);
+      OCTAVO_ASSIGN(BoundKernel copy, BindCopy(OperandOf(value, from), OperandOf(value, to), options_.threads));
+      Step step;
+      step.info.node = v.name;
+      step.info.op = "Output";
+      step.info.kernel = fmt::format("copy {}", FastKernelIsa());
+      step.info.precision = PrecisionName(v.dtype);
+      step.info.output_dims = v.dims;
+      step.kernel = std::move(copy);
+      AddStep(std::move(step), {SlotOf(from)}, {SlotOf(to)});
+    }
+    return {};
+  }
+
+  Plan& plan_;
+  Graph& graph_;
+  const CompileOptions& options_;
+  OneDnnBuilder onednn_;
+  bool bf16_ = false, bf16_kernels_ = false;
+  std::vector<std::vector<Storage>> storages_;  // per value; the first is how it was made
+  std::unordered_map<ValueId, int> output_index_;
+  std::unordered_map<NodeId, NodeId> bias_nodes_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Plan>> CompilePlan(Graph graph, const CompileOptions& options, PackedWeights& weights) {
+  auto plan = std::make_unique<Plan>();
+  plan->graph = std::move(graph);
+  OCTAVO_RETURN_IF_ERROR(Lowering(*plan, options, weights).Run());
+  plan->arena_bytes = PlaceBuffers(plan->buffers);
+  plan->scratch_offset = plan->arena_bytes;
+  size_t scratch = 0;
+  for (const auto& step : plan->steps) scratch = std::max(scratch, step.kernel.scratch_bytes);
+  plan->arena_bytes += static_cast<int64_t>((scratch + 63) / 64 * 64);
+  for (const auto& step : plan->steps) plan->info.steps.push_back(step.info);
+  plan->info.arena_bytes = plan->arena_bytes;
+  return plan;
+}
+
+}  // namespace octavo

@@ -1,0 +1,219 @@
+#include "kernels/elementwise/elementwise.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "kernels/kernel_testing.h"
+
+namespace octavo {
+namespace {
+
+constexpr float kUlp = 1.1920929e-7f;
+
+struct UnaryCase {
+  const char* op;
+  const char* domain;
+  std::map<std::string, Attribute> attributes;
+  double relative, absolute;
+  float low, high;
+};
+
+std::vector<UnaryCase> UnaryCases() {
+  return {
+      // Exact, or one rounding on both sides.
+      {"Relu", "", {}, 0, 0, -4, 4},
+      {"LeakyRelu", "", {{"alpha", 0.125f}}, 0, 0, -4, 4},
+      {"Neg", "", {}, 0, 0, -4, 4},
+      {"Abs", "", {}, 0, 0, -4, 4},
+      {"Sqrt", "", {}, kUlp, 0, 0, 1e6f},
+      {"Reciprocal", "", {}, kUlp, 0, -9, 9},
+      // x/6 as a product and a multiply-add: two roundings of a sum below 1, times |x| <= 8.
+      {"HardSwish", "", {}, 0, 8 * 2 * kUlp, -8, 8},
+      {"HardSigmoid", "", {{"alpha", 0.3f}, {"beta", 0.4f}}, 0, 2 * kUlp, -8, 8},
+      // 2 ulp of ours and 1 of libm's.
+      {"Exp", "", {}, 3 * kUlp, 1e-44, -100, 80},
+      // e^-x to 2 ulp, a sum and a quotient, on either side.
+      {"Sigmoid", "", {}, 6 * kUlp, 1e-44, -30, 30},
+      {"Silu", "octavo", {}, 6 * kUlp, 1e-44, -30, 30},
+      // Highway states 4 ulp; near 1 the logarithm's error is one of the argument's last bit.
+      {"Log", "", {}, 5 * kUlp, kUlp, 1e-3f, 1e4f},
+      {"Tanh", "", {}, 6 * kUlp, 0, -10, 10},
+      // The rational approximation's 4e-7.
+      {"Erf", "", {}, 0, 4e-7, -6, 6},
+      // |x| / 2 <= 4 times erf's error; beyond, erf is exact to 1.5e-8.
+      {"Gelu", "", {}, 2 * kUlp, 8e-7, -8, 8},
+      // The generic kernel's 1 + tanh u cancels for negative x: |x| / 2 ulps absolute.
+      {"Gelu", "", {{"approximate", std::string("tanh")}}, 8 * kUlp, 4 * kUlp, -8, 8},
+  };
+}
+
+TEST(ElementwiseTest, UnaryOpsMatchTheGenericKernels) {
+  ForEachIsa([] {
+    for (const UnaryCase& c : UnaryCases()) {
+      const Node node = NodeOf(c.op, c.attributes, c.domain);
+      for (const Dims& dims : {Dims{1}, Dims{7}, Dims{17}, Dims{257}, Dims{40000}, Dims{2, 3, 5, 7}, Dims{1, 33, 4, 9}}) {
+        StridedTensor x = RandomTensor(DType::kFloat32, dims, Layout::kContiguous, 1, c.low, c.high);
+        StridedTensor y(DType::kFloat32, dims);
+        const Status status = RunKernel(FindFastKernel(c.domain, c.op), node, 20, 2, {&x}, {&y});
+        ASSERT_TRUE(status.ok()) << status.message();
+        ExpectClose(y.Get(), RunGeneric(node, 20, {&x}, dims), c.relative, c.absolute, c.op + ToString(dims));
+      }
+    }
+  });
+}
+
+TEST(ElementwiseTest, UnaryOpsTakeAnyLayoutAndMixOfTypes) {
+  ForEachIsa([] {
+    const Node node = NodeOf("Relu");
+    for (const Dims& dims : {Dims{2, 3, 5, 7}, Dims{1, 33, 17, 40}, Dims{600}}) {
+      for (const Layout from : kAllLayouts) {
+        for (const Layout to : kAllLayouts) {
+          for (const DType in : {DType::kFloat32, DType::kBFloat16}) {
+            for (const DType out : {DType::kFloat32, DType::kBFloat16}) {
+              StridedTensor x = RandomTensor(in, dims, from, 2), y(out, dims, to);
+              ASSERT_TRUE(RunKernel(BindFastUnary, node, 20, 2, {&x}, {&y}).ok());
+              StridedTensor expected(out, dims);
+              expected.Set(RunGeneric(node, 20, {&x}, dims));
+              // Relu is exact; rounding to bfloat16 is ours and the test's alike.
+              ExpectClose(y.Get(), expected.Get(), 0, 0, ToString(dims));
+            }
+          }
+        }
+      }
+    }
+  });
+}
+
+TEST(ElementwiseTest, SpecialValuesStaySpecial) {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> values = {0, -0.0f, inf, -inf, nan, 1e-40f, 100, -100, 3e38f, -3e38f, 88.8f, -87.5f, -103.9f};
+  const Dims dims = {static_cast<int64_t>(values.size())};
+  ForEachIsa([&] {
+    for (const char* op : {"Relu", "Exp", "Sigmoid", "Tanh", "Erf", "Sqrt", "Log", "Reciprocal", "Abs", "HardSigmoid"}) {
+      const Node node = NodeOf(op);
+      StridedTensor x(DType::kFloat32, dims), y(DType::kFloat32, dims);
+      x.Set(values);
+      ASSERT_TRUE(RunKernel(BindFastUnary, node, 20, 1, {&x}, {&y}).ok());
+      // A subnormal's last bit is worth 1.4e-45; erf's rational form scales it up by 1e2 before it divides.
+      ExpectClose(y.Get(), RunGeneric(node, 20, {&x}, dims), 8 * kUlp, 1.4e-43, op);
+    }
+  });
+}
+
+TEST(ElementwiseTest, BinaryOpsBroadcastAnyWay) {
+  const std::vector<std::pair<Dims, Dims>> shapes = {
+      {{2, 5, 4, 6}, {2, 5, 4, 6}}, {{2, 5, 4, 6}, {5, 1, 1}}, {{2, 5, 4, 6}, {}},     {{2, 1, 1, 1}, {2, 5, 4, 6}},
+      {{2, 5, 4, 6}, {1, 5, 1, 6}}, {{5, 1, 1}, {4, 6}},       {{1}, {257}},           {{}, {}},
+      {{40000}, {40000}},           {{1, 1}, {1, 1}},          {{3, 700}, {3, 1}},     {{2, 33, 17, 9}, {33, 1, 1}},
+  };
+  ForEachIsa([&] {
+    for (const char* op : {"Add", "Sub", "Mul", "Div", "Min", "Max"}) {
+      const Node node = NodeOf(op);
+      for (const auto& [left, right] : shapes) {
+        Dims dims(std::max(left.size(), right.size()), 1);
+        for (size_t d = 0; d < left.size(); ++d) dims[dims.size() - left.size() + d] = left[d];
+        for (size_t d = 0; d < right.size(); ++d) {
+          dims[dims.size() - right.size() + d] = std::max(dims[dims.size() - right.size() + d], right[d]);
+        }
+        for (const Layout layout : kAllLayouts) {
+          StridedTensor a = RandomTensor(DType::kFloat32, left, layout, 3);
+          StridedTensor b = RandomTensor(DType::kFloat32, right, Layout::kContiguous, 4, 1, 5);
+          StridedTensor y(DType::kFloat32, dims, layout == Layout::kSliced ? Layout::kChannelsLast : layout);
+          ASSERT_TRUE(RunKernel(BindFastBinary, node, 20, 2, {&a, &b}, {&y}).ok());
+          // One IEEE operation.
+          ExpectClose(y.Get(), RunGeneric(node, 20, {&a, &b}, dims), 0, 0, op + ToString(left) + ToString(right));
+        }
+      }
+    }
+  });
+}
+
+TEST(ElementwiseTest, BinaryOpsMixTypes) {
+  ForEachIsa([] {
+    const Dims dims = {2, 33, 5, 7};
+    for (const DType in : {DType::kFloat32, DType::kBFloat16}) {
+      for (const DType out : {DType::kFloat32, DType::kBFloat16}) {
+        StridedTensor a = RandomTensor(DType::kBFloat16, dims, Layout::kChannelsLast, 5);
+        StridedTensor b = RandomTensor(in, {33, 1, 1}, Layout::kContiguous, 6);
+        StridedTensor y(out, dims, Layout::kChannelsLast), expected(out, dims);
+        ASSERT_TRUE(RunKernel(BindFastBinary, NodeOf("Mul"), 20, 2, {&a, &b}, {&y}).ok());
+        expected.Set(RunGeneric(NodeOf("Mul"), 20, {&a, &b}, dims));
+        // One IEEE product, then the same rounding.
+        ExpectClose(y.Get(), expected.Get(), 0, 0, "Mul");
+      }
+    }
+  });
+}
+
+TEST(ElementwiseTest, MinAndMaxKeepNan) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  ForEachIsa([&] {
+    for (const char* op : {"Min", "Max"}) {
+      StridedTensor a(DType::kFloat32, {3}), b(DType::kFloat32, {3}), y(DType::kFloat32, {3});
+      a.Set({nan, 1, nan});
+      b.Set({2, nan, nan});
+      ASSERT_TRUE(RunKernel(BindFastBinary, NodeOf(op), 20, 1, {&a, &b}, {&y}).ok());
+      for (const float value : y.Get()) EXPECT_TRUE(std::isnan(value)) << op;
+    }
+  });
+}
+
+TEST(ElementwiseTest, ClipReadsItsBoundsOnEveryRun) {
+  ForEachIsa([] {
+    StridedTensor x = RandomTensor(DType::kFloat32, {257}, Layout::kContiguous, 7), y(DType::kFloat32, {257});
+    StridedTensor low(DType::kFloat32, {}), high(DType::kFloat32, {});
+    low.Set({-1});
+    high.Set({2});
+    for (const auto& inputs : {std::vector{&x, &low, &high}, {&x, nullptr, &high}, {&x, &low}, {&x}}) {
+      ASSERT_TRUE(RunKernel(BindFastClip, NodeOf("Clip"), 13, 1, inputs, {&y}).ok());
+      ExpectClose(y.Get(), RunGeneric(NodeOf("Clip"), 13, inputs, {257}), 0, 0, "Clip");
+    }
+    const Node attributes = NodeOf("Clip", {{"min", -0.5f}, {"max", 0.5f}});
+    ASSERT_TRUE(RunKernel(BindFastClip, attributes, 6, 1, {&x}, {&y}).ok());
+    ExpectClose(y.Get(), RunGeneric(attributes, 6, {&x}, {257}), 0, 0, "Clip of opset 6");
+  });
+}
+
+TEST(ElementwiseTest, PowTakesTheExponentsItKnows) {
+  for (const float exponent : {2.0f, 0.5f, -0.5f, 3.0f}) {
+    const Tensor constant = Tensor::Scalar(exponent);
+    StridedTensor x = RandomTensor(DType::kFloat32, {2, 33}, Layout::kContiguous, 8, 0.1f, 9);
+    StridedTensor e(DType::kFloat32, {}), y(DType::kFloat32, {2, 33});
+    e.Set({exponent});
+    e.operand.constant = &constant;
+    const Status status = RunKernel(BindFastPow, NodeOf("Pow"), 15, 1, {&x, &e}, {&y});
+    if (exponent == 3.0f) {
+      EXPECT_EQ(status.code(), ErrorCode::kUnsupported);
+      continue;
+    }
+    ASSERT_TRUE(status.ok()) << status.message();
+    // A root and a quotient, each rounded, against libm's pow within 1 ulp.
+    ExpectClose(y.Get(), RunGeneric(NodeOf("Pow"), 15, {&x, &e}, {2, 33}), 3 * kUlp, 0, "Pow");
+  }
+}
+
+TEST(ElementwiseTest, OtherTypesAreUnsupported) {
+  StridedTensor x = RandomTensor(DType::kInt64, {4}, Layout::kContiguous, 9), y(DType::kInt64, {4});
+  EXPECT_EQ(RunKernel(BindFastBinary, NodeOf("Add"), 14, 1, {&x, &x}, {&y}).code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(RunKernel(BindFastUnary, NodeOf("Neg"), 14, 1, {&x}, {&y}).code(), ErrorCode::kUnsupported);
+}
+
+TEST(ElementwiseTest, AUnaryRowMayBeComputedInPlace) {
+  ForEachIsa([] {
+    StridedTensor x = RandomTensor(DType::kFloat32, {257}, Layout::kContiguous, 10);
+    const std::vector<float> expected = RunGeneric(NodeOf("Exp"), 13, {&x}, {257});
+    std::vector<Operand> operand = {x.operand};
+    const Node node = NodeOf("Exp");
+    auto kernel = BindFastUnary({node, 13, operand, operand, 1});
+    ASSERT_TRUE(kernel.ok());
+    const void* in[] = {x.data()};
+    void* out[] = {x.data()};
+    ASSERT_TRUE(kernel->run({in, out, nullptr}).ok());
+    // 2 ulp of ours and 1 of libm's.
+    ExpectClose(x.Get(), expected, 3 * kUlp, 0, "Exp in place");
+  });
+}
+
+}  // namespace
+}  // namespace octavo

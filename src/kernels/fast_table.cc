@@ -1,0 +1,98 @@
+#include "kernels/fast_table.h"
+
+#include <map>
+#include <utility>
+
+#include "kernels/copy/copy.h"
+#include "kernels/elementwise/elementwise.h"
+#include "kernels/layer_norm/layer_norm.h"
+#include "kernels/simd/targets.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/fast_table.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace octavo {
+namespace HWY_NAMESPACE {
+namespace {
+
+int64_t Target() { return HWY_TARGET; }
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace octavo
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace octavo {
+namespace {
+
+HWY_EXPORT(Target);
+
+struct FastKernelRow {
+  std::string_view domain;
+  std::string_view op;
+  BindFn bind;
+};
+
+constexpr FastKernelRow kRows[] = {
+    {"", "Relu", BindFastUnary},
+    {"", "LeakyRelu", BindFastUnary},
+    {"", "Sigmoid", BindFastUnary},
+    {"", "Tanh", BindFastUnary},
+    {"", "Erf", BindFastUnary},
+    {"", "Exp", BindFastUnary},
+    {"", "Log", BindFastUnary},
+    {"", "Sqrt", BindFastUnary},
+    {"", "Reciprocal", BindFastUnary},
+    {"", "Neg", BindFastUnary},
+    {"", "Abs", BindFastUnary},
+    {"", "Gelu", BindFastUnary},
+    {"", "HardSwish", BindFastUnary},
+    {"", "HardSigmoid", BindFastUnary},
+    {kOctavoDomain, "Silu", BindFastUnary},
+    {"", "Clip", BindFastClip},
+    {"", "Add", BindFastBinary},
+    {"", "Sub", BindFastBinary},
+    {"", "Mul", BindFastBinary},
+    {"", "Div", BindFastBinary},
+    {"", "Min", BindFastBinary},
+    {"", "Max", BindFastBinary},
+    {"", "Pow", BindFastPow},
+    {"", "Transpose", BindFastTranspose},
+    {"", "Concat", BindFastConcat},
+    {"", "Split", BindFastSplit},
+    {"", "Slice", BindFastSlice},
+    {"", "Expand", BindFastExpand},
+    {"", "Cast", BindFastCast},
+    {kOctavoDomain, "LayerNorm", BindFastLayerNorm},
+};
+
+using KernelKey = std::pair<std::string_view, std::string_view>;  // domain, op
+
+std::map<KernelKey, BindFn> IndexRows() {
+  std::map<KernelKey, BindFn> kernels;
+  for (const FastKernelRow& row : kRows) kernels.emplace(KernelKey(row.domain, row.op), row.bind);
+  return kernels;
+}
+
+}  // namespace
+
+BindFn FindFastKernel(std::string_view domain, std::string_view op) {
+  static const std::map<KernelKey, BindFn> kKernels = IndexRows();
+  const auto found = kKernels.find({domain, op});
+  return found == kKernels.end() ? nullptr : found->second;
+}
+
+const char* FastKernelIsa() {
+  switch (HWY_DYNAMIC_DISPATCH(Target)()) {
+    case HWY_AVX3: return "avx3";
+    case HWY_AVX2: return "avx2";
+    case HWY_SSE4: return "sse4";
+    default: return "scalar";
+  }
+}
+
+}  // namespace octavo
+#endif
