@@ -153,8 +153,8 @@ TEST(DeadCode, RemovesChainsAndUnreadOptionalOutputs) {
 TEST(ConstantFold, FoldsWhatBecameConstant) {
   TestGraph g;
   const ValueId x = g.Input("x", {2, 3}), later = g.Input("w", {2, 3});
-  const ValueId halves = g.Op("Split", {g.Op("Neg", {later}), g.Ints({1, 1})}, {{"axis", int64_t{0}}});
-  Graph graph = g.Finish({g.Op("Add", {x, g.Op("Exp", {halves})})});
+  const auto halves = g.Ops("Split", {g.Op("Neg", {later}), g.Ints({1, 1})}, 2, {{"axis", int64_t{0}}});
+  Graph graph = g.Finish({g.Op("Add", {x, g.Op("Exp", {halves[1]})})});
   const auto same = EvaluateGraph(
       graph, std::vector<Tensor>{RandomInputs(graph)[0], Tensor::FromVector<float>({2, 3}, {1, 2, 3, 4, 5, 6})});
   ASSERT_TRUE(same.ok());

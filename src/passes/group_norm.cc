@@ -137,7 +137,7 @@ bool IsModulation(const Rewriter& rewriter, ValueId value, const Dims& dims) {
 }
 
 // Folds the Mul or Add that alone reads the GroupNorm `norm`; returns the node that is the GroupNorm then.
-NodeId FoldModulation(Rewriter& rewriter, NodeId norm) {
+NodeId TakeModulation(Rewriter& rewriter, NodeId norm) {
   const Node group_norm = rewriter.graph().node(norm);
   const ValueId result = group_norm.output(0);
   const NodeId reader = rewriter.OnlyReader(result);
@@ -185,7 +185,7 @@ int RewriteGroupNorm(Graph& graph) {
   for (NodeId id = 0; id < count; ++id) {
     if (graph.node(id).removed || !graph.node(id).Is("GroupNorm", kOctavoDomain)) continue;
     NodeId norm = id;
-    for (NodeId next = FoldModulation(rewriter, norm); next != kNoNode; next = FoldModulation(rewriter, norm)) {
+    for (NodeId next = TakeModulation(rewriter, norm); next != kNoNode; next = TakeModulation(rewriter, norm)) {
       norm = next;
       ++rewrites;
     }

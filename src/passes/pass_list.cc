@@ -28,6 +28,7 @@ constexpr Pass kPasses[] = {
     {"hard-swish", RewriteHardSwish},
     {"layer-norm", RewriteLayerNorm},
     {"group-norm", RewriteGroupNorm},
+    {"modulation-fold", FoldModulation},
     {"einsum-to-matmul", RewriteEinsum},
     {"linear-attention", RewriteLinearAttention},
     {"softmax-attention", RewriteAttention},

@@ -93,12 +93,8 @@ void Merge(Rewriter& rewriter, const std::vector<Projection>& group) {
   Graph& graph = rewriter.graph();
   const Node first = graph.node(group[0].product);
   const std::string name = rewriter.value(group[0].result).name;
-  std::vector<int64_t> sizes;
   int64_t outputs = 0;
-  for (const Projection& projection : group) {
-    sizes.push_back(projection.outputs);
-    outputs += projection.outputs;
-  }
+  for (const Projection& projection : group) outputs += projection.outputs;
   Dims dims = rewriter.dims(group[0].result);
   const int64_t axis = static_cast<int64_t>(dims.size()) - 1;
   dims.back() = outputs;
@@ -115,14 +111,7 @@ void Merge(Rewriter& rewriter, const std::vector<Projection>& group) {
   }
   std::vector<ValueId> results;
   for (const Projection& projection : group) results.push_back(projection.result);
-  std::vector<ValueId> split_inputs{merged};
-  std::map<std::string, Attribute> split_attributes{{"axis", axis}};
-  if (graph.opset() < 13) {
-    split_attributes["split"] = sizes;
-  } else {
-    split_inputs.push_back(rewriter.AddConstant(name + "/split_sizes", Int64Constant(sizes)));
-  }
-  rewriter.AddSharedNode(name + "/split", "", "Split", split_inputs, results, std::move(split_attributes));
+  rewriter.AddSplit(name + "/split", merged, results, axis);
 }
 
 }  // namespace

@@ -74,20 +74,25 @@ ValueId Rewriter::AddNode(std::string_view name, std::string_view domain, std::s
   return output;
 }
 
-void Rewriter::AddSharedNode(std::string_view name, std::string_view domain, std::string_view op,
-                             std::vector<ValueId> inputs, std::vector<ValueId> outputs,
-                             std::map<std::string, Attribute> attributes) {
+void Rewriter::AddSplit(const std::string& name, ValueId input, std::vector<ValueId> outputs, int64_t axis) {
   std::vector<NodeId> former;
+  std::vector<int64_t> sizes;
   for (const ValueId output : outputs) {
-    const NodeId producer = ProducerId(output);
-    if (producer == kNoNode) continue;
-    former.push_back(producer);
-    for (ValueId& made : graph_.node(producer).outputs) {
+    sizes.push_back(dims(output)[static_cast<size_t>(axis)]);
+    former.push_back(ProducerId(output));
+    for (ValueId& made : graph_.node(former.back()).outputs) {
       if (made == output) made = kNoValue;
     }
   }
-  const NodeId node = graph_.AddNode(name, domain, op, inputs, std::move(outputs), std::move(attributes));
-  for (const ValueId input : inputs) AddReader(input, node);
+  std::vector<ValueId> inputs{input};
+  std::map<std::string, Attribute> attributes{{"axis", axis}};
+  if (graph_.opset() < 13) {
+    attributes["split"] = sizes;
+  } else {
+    inputs.push_back(AddConstant(name + "_sizes", Int64Constant(sizes)));
+  }
+  const NodeId node = graph_.AddNode(name, "", "Split", inputs, std::move(outputs), std::move(attributes));
+  for (const ValueId read : inputs) AddReader(read, node);
   for (const NodeId producer : former) RemoveIfDead(producer);
 }
 

@@ -42,9 +42,9 @@ class Rewriter {
   // A new node that makes a new value of that type and shape. Returns the value.
   ValueId AddNode(std::string_view name, std::string_view domain, std::string_view op, std::vector<ValueId> inputs,
                   DType dtype, Dims dims, std::map<std::string, Attribute> attributes = {});
-  // A new node that makes `outputs`, values that have producers: each of those goes when it makes nothing else.
-  void AddSharedNode(std::string_view name, std::string_view domain, std::string_view op, std::vector<ValueId> inputs,
-                     std::vector<ValueId> outputs, std::map<std::string, Attribute> attributes = {});
+  // A new Split of `input` along `axis` that makes `outputs`, values of known shape that have producers: each of those
+  // goes when it makes nothing else.
+  void AddSplit(const std::string& name, ValueId input, std::vector<ValueId> outputs, int64_t axis);
   // Turns `node` into another one that makes the same outputs in the same place; what only the old one needed goes.
   void Become(NodeId node, std::string_view domain, std::string_view op, std::vector<ValueId> inputs,
               std::map<std::string, Attribute> attributes = {});

@@ -18,6 +18,7 @@ int RewriteSilu(Graph& graph);
 int RewriteHardSwish(Graph& graph);
 int RewriteLayerNorm(Graph& graph);
 int RewriteGroupNorm(Graph& graph);
+int FoldModulation(Graph& graph);
 int RewriteEinsum(Graph& graph);
 int RewriteLinearAttention(Graph& graph);
 int RewriteAttention(Graph& graph);

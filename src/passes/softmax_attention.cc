@@ -10,16 +10,17 @@
 namespace octavo {
 namespace {
 
-struct Scaled {
-  ValueId value = kNoValue;
-  double scale = 1.0;
-};
-
 struct AttentionMatch {
-  Scaled query, transposed_key;
+  NodeId similarity = kNoNode;  // the MatMul of q and k^T
+  std::vector<NodeId> factors;  // products with and divisions by one number, which `scale` stands for
   ValueId values = kNoValue, mask = kNoValue;
   double scale = 1.0;
 };
+
+// What a product or quotient with one number multiplies or divides.
+ValueId FactorOperand(const Rewriter& rewriter, const Node& node) {
+  return UniformValue(rewriter.value(node.input(1))) ? node.input(0) : node.input(1);
+}
 
 class AttentionMatcher {
  public:
@@ -42,12 +43,12 @@ class AttentionMatcher {
       if (rewriter_.dims(masked->input(1 - masks)) != rewriter_.dims(scores)) return std::nullopt;
       scores = masked->input(1 - masks);
     }
-    const Scaled unscaled = WithoutScale(scores);
-    const Node* similarity = Take(unscaled.value, "MatMul");
-    if (similarity == nullptr) return std::nullopt;
-    match.query = WithoutScale(similarity->input(0));
-    match.transposed_key = WithoutScale(similarity->input(1));
-    match.scale = unscaled.scale * match.query.scale * match.transposed_key.scale;
+    scores = SkipFactors(scores, false, match);
+    interior_.insert(interior_.end(), match.factors.begin(), match.factors.end());
+    if (Take(scores, "MatMul") == nullptr) return std::nullopt;
+    match.similarity = rewriter_.ProducerId(scores);
+    SkipFactors(graph_.node(match.similarity).input(0), true, match);
+    SkipFactors(graph_.node(match.similarity).input(1), true, match);
     if (!ShapesFit(match) || !rewriter_.IsEnclosed(interior_, product.output(0))) return std::nullopt;
     return match;
   }
@@ -76,35 +77,46 @@ class AttentionMatcher {
     return false;
   }
 
-  // Strips products with and divisions by one number that nobody else reads.
-  Scaled WithoutScale(ValueId value) {
-    Scaled scaled{value, 1.0};
-    while (rewriter_.OnlyReader(scaled.value) != kNoNode) {
-      const Node* node = rewriter_.Producer(scaled.value);
-      if (node == nullptr || (!node->Is("Mul") && !node->Is("Div"))) break;
-      const std::optional<double> right = UniformValue(rewriter_.value(node->input(1)));
-      const std::optional<double> left = node->Is("Mul") ? UniformValue(rewriter_.value(node->input(0))) : std::nullopt;
-      if (!right && !left) break;
-      const ValueId inner = right ? node->input(0) : node->input(1);
-      const double factor = node->Is("Div") ? 1.0 / *right : right.value_or(left.value_or(1.0));
-      if (rewriter_.dims(inner) != rewriter_.dims(scaled.value) || !std::isfinite(factor)) break;
-      interior_.push_back(rewriter_.ProducerId(scaled.value));
-      scaled = {inner, scaled.scale * factor};
+  // Walks up through factors (and `views` in between) that nobody else reads, and notes the factors in `match`.
+  ValueId SkipFactors(ValueId value, bool views, AttentionMatch& match) const {
+    while (rewriter_.OnlyReader(value) != kNoNode) {
+      const Node* node = rewriter_.Producer(value);
+      if (node == nullptr) break;
+      if (views && (node->Is("Reshape") || node->Is("Transpose"))) {
+        value = node->input(0);
+        continue;
+      }
+      const std::optional<double> factor = FactorOf(*node);
+      if (!factor) break;
+      match.scale *= *factor;
+      match.factors.push_back(rewriter_.ProducerId(value));
+      value = FactorOperand(rewriter_, *node);
     }
-    return scaled;
+    return value;
+  }
+
+  // The number that `node` multiplies its operand by.
+  std::optional<double> FactorOf(const Node& node) const {
+    if (!node.Is("Mul") && !node.Is("Div")) return std::nullopt;
+    std::optional<double> number = UniformValue(rewriter_.value(node.input(1)));
+    if (!number && node.Is("Mul")) number = UniformValue(rewriter_.value(node.input(0)));
+    if (!number || rewriter_.dims(FactorOperand(rewriter_, node)) != rewriter_.dims(node.output(0)))
+      return std::nullopt;
+    const double factor = node.Is("Div") ? 1.0 / *number : *number;
+    return std::isfinite(factor) ? std::optional(factor) : std::nullopt;
   }
 
   bool ShapesFit(const AttentionMatch& match) const {
-    const Dims& q = rewriter_.dims(match.query.value);
-    const Dims& k = rewriter_.dims(match.transposed_key.value);
+    const Node& similarity = graph_.node(match.similarity);
+    const Dims& q = rewriter_.dims(similarity.input(0));
+    const Dims& k = rewriter_.dims(similarity.input(1));
     const Dims& v = rewriter_.dims(match.values);
     const size_t rank = q.size();
     if (rank < 3 || k.size() != rank || v.size() != rank) return false;
     const auto batch_end = static_cast<std::ptrdiff_t>(rank - 2);
     if (!std::equal(q.begin(), q.begin() + batch_end, k.begin())) return false;
     if (!std::equal(q.begin(), q.begin() + batch_end, v.begin())) return false;
-    if (match.mask == kNoValue) return true;
-    return IsFloat32(graph_, match.mask) && rewriter_.dims(match.mask).size() <= rank;
+    return match.mask == kNoValue || IsFloat32(graph_, match.mask);
   }
 
   const Rewriter& rewriter_;
@@ -140,8 +152,12 @@ int RewriteAttention(Graph& graph) {
     if (graph.node(id).removed) continue;
     const auto match = AttentionMatcher(rewriter).Match(id);
     if (!match) continue;
-    const ValueId key = SwapLastTwo(rewriter, match->transposed_key.value);
-    std::vector<ValueId> inputs{match->query.value, key, match->values};
+    for (const NodeId factor : match->factors) {
+      rewriter.Bypass(factor, FactorOperand(rewriter, graph.node(factor)));
+    }
+    const ValueId query = graph.node(match->similarity).input(0);
+    const ValueId key = SwapLastTwo(rewriter, graph.node(match->similarity).input(1));
+    std::vector<ValueId> inputs{query, key, match->values};
     if (match->mask != kNoValue) inputs.push_back(match->mask);
     rewriter.Become(id, kOctavoDomain, "Attention", inputs, {{"scale", static_cast<float>(match->scale)}});
     ++rewrites;

@@ -80,6 +80,25 @@ TEST(SoftmaxAttention, FusesAUNetsEinsums) {
   ExpectSameOutputs(before, graph, kTolerance);
 }
 
+TEST(SoftmaxAttention, FindsFactorsBehindViews) {
+  TestGraph g;
+  const ValueId q = g.Input("q", {1, 5, 8}), k = g.Input("k", {1, 3, 8}), v = g.Input("v", {1, 2, 3, 6});
+  const auto heads = [&](ValueId x, int64_t tokens, const std::vector<int64_t>& perm) {
+    const ValueId scaled = g.Op("Mul", {x, g.Scalar(0.7f)});
+    return g.Op("Transpose", {g.Op("Reshape", {scaled, g.Ints({1, tokens, 2, 4})})}, {{"perm", perm}});
+  };
+  const ValueId scores = g.Op("MatMul", {heads(q, 5, {0, 2, 1, 3}), heads(k, 3, {0, 2, 3, 1})});
+  ExpectFused(g.Finish({g.Op("MatMul", {g.Op("Softmax", {scores}), v})}), 0.49f, 3, 5);
+}
+
+TEST(SoftmaxAttention, LeavesAFactorThatIsReadElsewhere) {
+  TestGraph g;
+  const auto [q, k, v] = Inputs(g);
+  const ValueId scaled = g.Op("Mul", {q, g.Scalar(0.7f)});
+  const ValueId scores = g.Op("MatMul", {scaled, g.Op("Transpose", {k}, {{"perm", kSwap}})});
+  ExpectFused(g.Finish({g.Op("MatMul", {g.Op("Softmax", {scores}), v}), scaled}), 1.0f, 3, 2);
+}
+
 TEST(SoftmaxAttention, LeavesNearMisses) {
   TestGraph g;
   const auto [q, k, v] = Inputs(g);
