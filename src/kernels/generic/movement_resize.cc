@@ -46,12 +46,16 @@ float SourceCoordinate(ResizeCoordinates mode, const ResizeAxis& axis, int64_t a
   return x;
 }
 
+// Coordinates this close to the middle between two pixels count as in the middle, as in ONNX Runtime: float rounding of
+// the scale alone moves them by that much (8 / (16f / 7f) is 3.4999998).
+constexpr double kTieTolerance = 1e-6;
+
 int64_t NearestPosition(ResizeNearest mode, float x) {
   switch (mode) {
     case ResizeNearest::kRoundPreferFloor:
-      return static_cast<int64_t>(std::ceil(x - 0.5f));
+      return static_cast<int64_t>(std::ceil(static_cast<double>(x) - 0.5 - kTieTolerance));
     case ResizeNearest::kRoundPreferCeil:
-      return static_cast<int64_t>(std::floor(x + 0.5f));
+      return static_cast<int64_t>(std::floor(static_cast<double>(x) + 0.5 + kTieTolerance));
     case ResizeNearest::kFloor:
       return static_cast<int64_t>(std::floor(x));
     case ResizeNearest::kCeil:
@@ -109,7 +113,7 @@ AxisTable<C> MakeTable(const ResizePlan& plan, const ResizeAxis& axis, int64_t f
     double sum = 0;
     for (int64_t k = 0; k < table.taps; ++k) {
       const double distance = (x - static_cast<double>(first + k)) / filter.stretch;
-      const bool left_out = (plan.exclude_outside || plan.antialias) && (first + k < 0 || first + k >= axis.input);
+      const bool left_out = plan.exclude_outside && (first + k < 0 || first + k >= axis.input);
       double& weight = weights[static_cast<size_t>(k)];
       weight = plan.mode == ResizeMode::kLinear ? LinearWeight(distance)
                                                 : CubicWeight(distance, static_cast<double>(plan.cubic_coeff_a));
