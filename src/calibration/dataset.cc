@@ -134,11 +134,11 @@ Result<std::map<std::string, Tensor>> Dataset::LoadArrays(const std::string& fil
     OCTAVO_RETURN_IF_ERROR(
         CheckArray(input, array->second).WithPrefix(Quote(file) + ": array " + Quote(input.name) + " "));
   }
-  for (const auto& [name, tensor] : arrays) {
+  for (const auto& entry : arrays) {
     const bool wanted =
-        std::any_of(inputs_.begin(), inputs_.end(), [&](const Value& input) { return input.name == name; });
+        std::any_of(inputs_.begin(), inputs_.end(), [&](const Value& input) { return input.name == entry.first; });
     if (!wanted) {
-      return InvalidArgument(Quote(file) + ": array " + Quote(name) + " is no input of the model, which takes " +
+      return InvalidArgument(Quote(file) + ": array " + Quote(entry.first) + " is no input of the model, which takes " +
                              NamesOf(inputs_));
     }
   }
