@@ -87,10 +87,14 @@ BindFn FindFastKernel(std::string_view domain, std::string_view op) {
 
 const char* FastKernelIsa() {
   switch (HWY_DYNAMIC_DISPATCH(Target)()) {
-    case HWY_AVX3: return "avx3";
-    case HWY_AVX2: return "avx2";
-    case HWY_SSE4: return "sse4";
-    default: return "scalar";
+    case HWY_AVX3:
+      return "avx3";
+    case HWY_AVX2:
+      return "avx2";
+    case HWY_SSE4:
+      return "sse4";
+    default:
+      return "scalar";
   }
 }
 

@@ -87,18 +87,30 @@ class StridedTensor {
   }
   float Read(int64_t i) const {
     switch (operand.dtype) {
-      case DType::kFloat32: return At<float>(i);
-      case DType::kBFloat16: return BFloat16ToFloat(At<uint16_t>(i));
-      case DType::kInt64: return static_cast<float>(At<int64_t>(i));
-      default: return static_cast<float>(At<int8_t>(i));
+      case DType::kFloat32:
+        return At<float>(i);
+      case DType::kBFloat16:
+        return BFloat16ToFloat(At<uint16_t>(i));
+      case DType::kInt64:
+        return static_cast<float>(At<int64_t>(i));
+      default:
+        return static_cast<float>(At<int8_t>(i));
     }
   }
   void Write(int64_t i, float value) {
     switch (operand.dtype) {
-      case DType::kFloat32: Put(i, value); break;
-      case DType::kBFloat16: Put(i, FloatToBFloat16(value)); break;
-      case DType::kInt64: Put(i, static_cast<int64_t>(value)); break;
-      default: Put(i, static_cast<int8_t>(value)); break;
+      case DType::kFloat32:
+        Put(i, value);
+        break;
+      case DType::kBFloat16:
+        Put(i, FloatToBFloat16(value));
+        break;
+      case DType::kInt64:
+        Put(i, static_cast<int64_t>(value));
+        break;
+      default:
+        Put(i, static_cast<int8_t>(value));
+        break;
     }
   }
 };

@@ -46,8 +46,8 @@ void MergeLoops(Dims& dims, std::array<Dims, 2>& strides) {
   std::array<Dims, 2> steps;
   for (size_t d = 0; d < dims.size(); ++d) {
     if (dims[d] == 1) continue;
-    const bool merges = !sizes.empty() && steps[0].back() == strides[0][d] * dims[d] &&
-                        steps[1].back() == strides[1][d] * dims[d];
+    const bool merges =
+        !sizes.empty() && steps[0].back() == strides[0][d] * dims[d] && steps[1].back() == strides[1][d] * dims[d];
     if (merges) {
       sizes.back() *= dims[d];
       for (size_t k = 0; k < 2; ++k) steps[k].back() = strides[k][d];
@@ -77,11 +77,16 @@ CopyPlan::RowFn CopyPlan::ChooseRow(DType from, DType to) {
   if (from == DType::kFloat32 && to == DType::kBFloat16) return NarrowElements;
   if (from != to) return nullptr;
   switch (SizeOf(from)) {
-    case 1: return CopyElements<uint8_t>;
-    case 2: return CopyElements<uint16_t>;
-    case 4: return CopyElements<uint32_t>;
-    case 8: return CopyElements<uint64_t>;
-    default: return nullptr;
+    case 1:
+      return CopyElements<uint8_t>;
+    case 2:
+      return CopyElements<uint16_t>;
+    case 4:
+      return CopyElements<uint32_t>;
+    case 8:
+      return CopyElements<uint64_t>;
+    default:
+      return nullptr;
   }
 }
 
@@ -297,7 +302,8 @@ Result<BoundKernel> BindFastSlice(const BindContext& context) {
   for (size_t i = 0; i < all.size(); ++i) all[i] = static_cast<int64_t>(i);
   OCTAVO_ASSIGN(const std::vector<int64_t> axes, ConstantInts(context, 3, all));
   OCTAVO_ASSIGN(const std::vector<int64_t> steps, ConstantInts(context, 4, ones));
-  if (axes.size() != starts.size() || steps.size() != starts.size()) return InvalidArgument("the bounds' counts differ");
+  if (axes.size() != starts.size() || steps.size() != starts.size())
+    return InvalidArgument("the bounds' counts differ");
   const int64_t rank = static_cast<int64_t>(from.dims.size());
   if (context.outputs[0].dims.size() != from.dims.size()) return InvalidArgument("the ranks differ");
   if (ElementCount(context.outputs[0].dims) == 0) return Unsupported("nothing to copy");
@@ -317,8 +323,8 @@ Result<BoundKernel> BindFastSlice(const BindContext& context) {
   }
   OCTAVO_ASSIGN(CopyPlan plan, CopyPlan::Create(from, context.outputs[0], context.threads));
   BoundKernel kernel;
-  kernel.run = [plan = std::move(plan), bytes = offset * static_cast<int64_t>(SizeOf(from.dtype))](
-                   const KernelArgs& args) {
+  kernel.run = [plan = std::move(plan),
+                bytes = offset * static_cast<int64_t>(SizeOf(from.dtype))](const KernelArgs& args) {
     plan.Run(static_cast<const char*>(args.inputs[0]) + bytes, args.outputs[0]);
     return Status();
   };

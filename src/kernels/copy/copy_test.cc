@@ -31,8 +31,8 @@ TEST(CopyTest, EveryLayoutToEveryLayout) {
       {DType::kFloat32, DType::kFloat32}, {DType::kBFloat16, DType::kBFloat16}, {DType::kInt8, DType::kInt8},
       {DType::kInt64, DType::kInt64},     {DType::kFloat32, DType::kBFloat16},  {DType::kBFloat16, DType::kFloat32},
   };
-  const std::vector<Dims> shapes = {{},           {1},          {7},           {17, 1},      {3, 257},
-                                    {2, 3, 5, 7}, {2, 17, 4, 9}, {1, 3, 20, 31}, {1, 40, 33, 17}, {2, 257, 7, 3}};
+  const std::vector<Dims> shapes = {
+      {}, {1}, {7}, {17, 1}, {3, 257}, {2, 3, 5, 7}, {2, 17, 4, 9}, {1, 3, 20, 31}, {1, 40, 33, 17}, {2, 257, 7, 3}};
   ForEachIsa([&] {
     for (const auto& [from, to] : types) {
       for (const Layout from_layout : kAllLayouts) {
@@ -112,8 +112,8 @@ TEST(CopyTest, ConcatAndSplitUndoEachOther) {
       // Copies are exact.
       ExpectClose(a2.Get(), first, 0, 0, "first part");
       ExpectClose(b2.Get(), second, 0, 0, "second part");
-      EXPECT_EQ(all[20], first[20]);            // image 0, channel 1
-      EXPECT_EQ(all[60], second[0]);            // image 0, channel 3
+      EXPECT_EQ(all[20], first[20]);                // image 0, channel 1
+      EXPECT_EQ(all[60], second[0]);                // image 0, channel 3
       EXPECT_EQ(all[400 + 60 + 339], second[679]);  // the last one
     }
   });
@@ -129,7 +129,8 @@ TEST(CopyTest, SliceFollowsOnnx) {
   const Tensor* constants[] = {&starts, &ends, &axes, &steps};
   for (size_t i = 0; i < 4; ++i) bounds[i].operand.constant = constants[i];
   ASSERT_TRUE(
-      RunKernel(BindFastSlice, NodeOf("Slice"), 13, 1, {&x, &bounds[0], &bounds[1], &bounds[2], &bounds[3]}, {&y}).ok());
+      RunKernel(BindFastSlice, NodeOf("Slice"), 13, 1, {&x, &bounds[0], &bounds[1], &bounds[2], &bounds[3]}, {&y})
+          .ok());
   const std::vector<float> in = x.Get(), out = y.Get();
   for (size_t r = 0; r < 3; ++r) {
     for (size_t c = 0; c < 4; ++c) EXPECT_EQ(out[r * 4 + c], in[(4 - 2 * r) * 9 + 1 + 2 * c]);

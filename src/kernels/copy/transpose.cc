@@ -167,8 +167,8 @@ void TransposeEight(const void* from_data, int64_t from_stride, void* to_data, i
 }
 
 TransposeRows TransposesOfTarget() {
-  return {TransposeOf<Keep<uint8_t>>, TransposeOf<Keep<uint16_t>>, TransposeOf<Keep<uint32_t>>,
-          TransposeEight,             TransposeOf<Widen>,          TransposeOf<Narrow>};
+  return {TransposeOf<Keep<uint8_t>>, TransposeOf<Keep<uint16_t>>, TransposeOf<Keep<uint32_t>>, TransposeEight,
+          TransposeOf<Widen>,         TransposeOf<Narrow>};
 }
 
 }  // namespace
@@ -187,11 +187,16 @@ TransposeFn ChooseTranspose(DType from, DType to) {
   if (from == DType::kFloat32 && to == DType::kBFloat16) return rows.narrow;
   if (from != to) return nullptr;
   switch (SizeOf(from)) {
-    case 1: return rows.bytes1;
-    case 2: return rows.bytes2;
-    case 4: return rows.bytes4;
-    case 8: return rows.bytes8;
-    default: return nullptr;
+    case 1:
+      return rows.bytes1;
+    case 2:
+      return rows.bytes2;
+    case 4:
+      return rows.bytes4;
+    case 8:
+      return rows.bytes8;
+    default:
+      return nullptr;
   }
 }
 

@@ -164,25 +164,44 @@ void UnaryRowOf(const float* x, float* y, size_t n, const UnaryParameters& param
 
 UnaryRowFn UnaryRowOfTarget(UnaryOp op) {
   switch (op) {
-    case UnaryOp::kRelu: return UnaryRowOf<ReluOp>;
-    case UnaryOp::kLeakyRelu: return UnaryRowOf<LeakyReluOp>;
-    case UnaryOp::kSigmoid: return UnaryRowOf<SigmoidOp>;
-    case UnaryOp::kTanh: return UnaryRowOf<TanhOp>;
-    case UnaryOp::kErf: return UnaryRowOf<ErfOp>;
-    case UnaryOp::kExp: return UnaryRowOf<ExpOp>;
-    case UnaryOp::kLog: return UnaryRowOf<LogOp>;
-    case UnaryOp::kSqrt: return UnaryRowOf<SqrtOp>;
-    case UnaryOp::kReciprocal: return UnaryRowOf<ReciprocalOp>;
-    case UnaryOp::kReciprocalSqrt: return UnaryRowOf<ReciprocalSqrtOp>;
-    case UnaryOp::kNeg: return UnaryRowOf<NegOp>;
-    case UnaryOp::kAbs: return UnaryRowOf<AbsOp>;
-    case UnaryOp::kSquare: return UnaryRowOf<SquareOp>;
-    case UnaryOp::kClip: return UnaryRowOf<ClipOp>;
-    case UnaryOp::kGelu: return UnaryRowOf<GeluOp>;
-    case UnaryOp::kGeluTanh: return UnaryRowOf<GeluTanhOp>;
-    case UnaryOp::kSilu: return UnaryRowOf<SiluOp>;
-    case UnaryOp::kHardSwish: return UnaryRowOf<HardSwishOp>;
-    case UnaryOp::kHardSigmoid: return UnaryRowOf<HardSigmoidOp>;
+    case UnaryOp::kRelu:
+      return UnaryRowOf<ReluOp>;
+    case UnaryOp::kLeakyRelu:
+      return UnaryRowOf<LeakyReluOp>;
+    case UnaryOp::kSigmoid:
+      return UnaryRowOf<SigmoidOp>;
+    case UnaryOp::kTanh:
+      return UnaryRowOf<TanhOp>;
+    case UnaryOp::kErf:
+      return UnaryRowOf<ErfOp>;
+    case UnaryOp::kExp:
+      return UnaryRowOf<ExpOp>;
+    case UnaryOp::kLog:
+      return UnaryRowOf<LogOp>;
+    case UnaryOp::kSqrt:
+      return UnaryRowOf<SqrtOp>;
+    case UnaryOp::kReciprocal:
+      return UnaryRowOf<ReciprocalOp>;
+    case UnaryOp::kReciprocalSqrt:
+      return UnaryRowOf<ReciprocalSqrtOp>;
+    case UnaryOp::kNeg:
+      return UnaryRowOf<NegOp>;
+    case UnaryOp::kAbs:
+      return UnaryRowOf<AbsOp>;
+    case UnaryOp::kSquare:
+      return UnaryRowOf<SquareOp>;
+    case UnaryOp::kClip:
+      return UnaryRowOf<ClipOp>;
+    case UnaryOp::kGelu:
+      return UnaryRowOf<GeluOp>;
+    case UnaryOp::kGeluTanh:
+      return UnaryRowOf<GeluTanhOp>;
+    case UnaryOp::kSilu:
+      return UnaryRowOf<SiluOp>;
+    case UnaryOp::kHardSwish:
+      return UnaryRowOf<HardSwishOp>;
+    case UnaryOp::kHardSigmoid:
+      return UnaryRowOf<HardSigmoidOp>;
   }
   return nullptr;
 }
@@ -235,12 +254,18 @@ BinaryRows BinaryRowsOf() {
 
 BinaryRows BinaryRowsOfTarget(BinaryOp op) {
   switch (op) {
-    case BinaryOp::kAdd: return BinaryRowsOf<AddOp>();
-    case BinaryOp::kSub: return BinaryRowsOf<SubOp>();
-    case BinaryOp::kMul: return BinaryRowsOf<MulOp>();
-    case BinaryOp::kDiv: return BinaryRowsOf<DivOp>();
-    case BinaryOp::kMin: return BinaryRowsOf<MinOp>();
-    case BinaryOp::kMax: return BinaryRowsOf<MaxOp>();
+    case BinaryOp::kAdd:
+      return BinaryRowsOf<AddOp>();
+    case BinaryOp::kSub:
+      return BinaryRowsOf<SubOp>();
+    case BinaryOp::kMul:
+      return BinaryRowsOf<MulOp>();
+    case BinaryOp::kDiv:
+      return BinaryRowsOf<DivOp>();
+    case BinaryOp::kMin:
+      return BinaryRowsOf<MinOp>();
+    case BinaryOp::kMax:
+      return BinaryRowsOf<MaxOp>();
   }
   return {};
 }
@@ -454,11 +479,21 @@ float LoadScalar(DType dtype, const void* data) {
 
 Result<UnaryOp> FindUnaryOp(const Node& node) {
   static constexpr std::pair<std::string_view, UnaryOp> kOps[] = {
-      {"Relu", UnaryOp::kRelu},           {"LeakyRelu", UnaryOp::kLeakyRelu},     {"Sigmoid", UnaryOp::kSigmoid},
-      {"Tanh", UnaryOp::kTanh},           {"Erf", UnaryOp::kErf},                 {"Exp", UnaryOp::kExp},
-      {"Log", UnaryOp::kLog},             {"Sqrt", UnaryOp::kSqrt},               {"Reciprocal", UnaryOp::kReciprocal},
-      {"Neg", UnaryOp::kNeg},             {"Abs", UnaryOp::kAbs},                 {"Silu", UnaryOp::kSilu},
-      {"HardSwish", UnaryOp::kHardSwish}, {"HardSigmoid", UnaryOp::kHardSigmoid}, {"Gelu", UnaryOp::kGelu},
+      {"Relu", UnaryOp::kRelu},
+      {"LeakyRelu", UnaryOp::kLeakyRelu},
+      {"Sigmoid", UnaryOp::kSigmoid},
+      {"Tanh", UnaryOp::kTanh},
+      {"Erf", UnaryOp::kErf},
+      {"Exp", UnaryOp::kExp},
+      {"Log", UnaryOp::kLog},
+      {"Sqrt", UnaryOp::kSqrt},
+      {"Reciprocal", UnaryOp::kReciprocal},
+      {"Neg", UnaryOp::kNeg},
+      {"Abs", UnaryOp::kAbs},
+      {"Silu", UnaryOp::kSilu},
+      {"HardSwish", UnaryOp::kHardSwish},
+      {"HardSigmoid", UnaryOp::kHardSigmoid},
+      {"Gelu", UnaryOp::kGelu},
   };
   for (const auto& [name, op] : kOps) {
     if (node.op == name) return op;

@@ -35,37 +35,43 @@ namespace {
 using V = FloatVec;
 constexpr FloatTag kTag;
 
-// Calls visit(vector, accumulator 0..3) over a row; the lanes beyond its end are `filler`. Four accumulators: the
-// additions do not wait for each other, and each lane adds up a short sum.
+// Four accumulators: the additions do not wait for each other, and each lane adds up a short sum.
+struct Sums {
+  V sum0, sum1, sum2, sum3;
+  V square0, square1, square2, square3;
+};
+
+HWY_INLINE Sums ZeroSums() {
+  const V zero = hn::Zero(kTag);
+  return {zero, zero, zero, zero, zero, zero, zero, zero};
+}
+
+// Calls visit(vector, sum, square) over a row; the lanes beyond its end are `filler`.
 template <typename X, class Visit>
-HWY_INLINE void VisitRow(const X* x, size_t n, float filler, Visit& visit) {
+HWY_INLINE void VisitRow(const X* x, size_t n, float filler, const Visit& visit, Sums& sums) {
   const size_t lanes = hn::Lanes(kTag);
   size_t i = 0;
   for (; i + 4 * lanes <= n; i += 4 * lanes) {
-    visit(LoadFloats(kTag, x + i), visit.sum0, visit.square0);
-    visit(LoadFloats(kTag, x + i + lanes), visit.sum1, visit.square1);
-    visit(LoadFloats(kTag, x + i + 2 * lanes), visit.sum2, visit.square2);
-    visit(LoadFloats(kTag, x + i + 3 * lanes), visit.sum3, visit.square3);
+    visit(LoadFloats(kTag, x + i), sums.sum0, sums.square0);
+    visit(LoadFloats(kTag, x + i + lanes), sums.sum1, sums.square1);
+    visit(LoadFloats(kTag, x + i + 2 * lanes), sums.sum2, sums.square2);
+    visit(LoadFloats(kTag, x + i + 3 * lanes), sums.sum3, sums.square3);
   }
-  for (; i + lanes <= n; i += lanes) visit(LoadFloats(kTag, x + i), visit.sum0, visit.square0);
+  for (; i + lanes <= n; i += lanes) visit(LoadFloats(kTag, x + i), sums.sum0, sums.square0);
   if (i == n) return;
   const V rest = LoadFirst(kTag, x + i, n - i);
-  visit(hn::IfThenElse(hn::FirstN(kTag, n - i), rest, hn::Set(kTag, filler)), visit.sum1, visit.square1);
+  visit(hn::IfThenElse(hn::FirstN(kTag, n - i), rest, hn::Set(kTag, filler)), sums.sum1, sums.square1);
 }
 
 HWY_INLINE float SumOf(V a, V b, V c, V d) {
   return hn::GetLane(hn::SumOfLanes(kTag, hn::Add(hn::Add(a, b), hn::Add(c, d))));
 }
 
-struct Sums {
-  V sum0 = hn::Zero(kTag), sum1 = sum0, sum2 = sum0, sum3 = sum0;
-  V square0 = sum0, square1 = sum0, square2 = sum0, square3 = sum0;  // not used
+struct AddUp {
   HWY_INLINE void operator()(V x, V& sum, V&) const { sum = hn::Add(sum, x); }
 };
-struct CenteredSums {
+struct AddUpCentered {
   V center;
-  V sum0 = hn::Zero(kTag), sum1 = sum0, sum2 = sum0, sum3 = sum0;
-  V square0 = sum0, square1 = sum0, square2 = sum0, square3 = sum0;
   HWY_INLINE void operator()(V x, V& sum, V& square) const {
     const V distance = hn::Sub(x, center);
     sum = hn::Add(sum, distance);
@@ -78,12 +84,13 @@ void NormalizeRow(const void* x_data, void* y_data, size_t n, const float* scale
   const X* x = static_cast<const X*>(x_data);
   Y* y = static_cast<Y*>(y_data);
   const float count = static_cast<float>(n);
-  Sums sums;
-  VisitRow(x, n, 0.0f, sums);
+  Sums sums = ZeroSums();
+  VisitRow(x, n, 0.0f, AddUp(), sums);
   // The center is the mean up to rounding, which beside a large mean is not small: `rest` is what it lacks.
   const float center = SumOf(sums.sum0, sums.sum1, sums.sum2, sums.sum3) / count;
-  CenteredSums centered{hn::Set(kTag, center)};
-  VisitRow(x, n, center, centered);
+  const V middle = hn::Set(kTag, center);
+  Sums centered = ZeroSums();
+  VisitRow(x, n, center, AddUpCentered{middle}, centered);
   const float rest = SumOf(centered.sum0, centered.sum1, centered.sum2, centered.sum3) / count;
   const float squares = SumOf(centered.square0, centered.square1, centered.square2, centered.square3) / count;
   const float inverse = 1.0f / std::sqrt(squares - rest * rest + epsilon);
@@ -91,11 +98,11 @@ void NormalizeRow(const void* x_data, void* y_data, size_t n, const float* scale
   const size_t lanes = hn::Lanes(kTag);
   size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    const V normal = hn::MulAdd(hn::Sub(LoadFloats(kTag, x + i), centered.center), factor, shift);
+    const V normal = hn::MulAdd(hn::Sub(LoadFloats(kTag, x + i), middle), factor, shift);
     StoreFloats(hn::MulAdd(normal, hn::LoadU(kTag, scale + i), hn::LoadU(kTag, bias + i)), kTag, y + i);
   }
   if (i == n) return;
-  const V normal = hn::MulAdd(hn::Sub(LoadFirst(kTag, x + i, n - i), centered.center), factor, shift);
+  const V normal = hn::MulAdd(hn::Sub(LoadFirst(kTag, x + i, n - i), middle), factor, shift);
   const V result = hn::MulAdd(normal, LoadFirst(kTag, scale + i, n - i), LoadFirst(kTag, bias + i, n - i));
   StoreFirst(result, kTag, y + i, n - i);
 }

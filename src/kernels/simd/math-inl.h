@@ -51,7 +51,8 @@ HWY_INLINE V FastSigmoid(D d, V x) {
   return hn::Div(one, hn::Add(one, FastExp(d, hn::Neg(x))));
 }
 
-// Eigen's rational approximation, odd over even, absolute error below 4e-7; saturated beyond 4, where erf is 1 - 1.5e-8.
+// Eigen's rational approximation, odd over even, absolute error below 4e-7; saturated beyond 4, where erf is 1
+// - 1.5e-8.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V FastErf(D d, V input) {
   const V x = ClampKeepingNan(d, input, -4.0f, 4.0f);
