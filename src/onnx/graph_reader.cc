@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/quote.h"
+#include "base/rank.h"
 #include "graph/op_table.h"
 #include "onnx/element_type.h"
 #include "onnx/tensor_reader.h"
@@ -175,8 +176,8 @@ Status GraphReader::ReadType(const onnx::ValueInfoProto& info, const std::string
 }
 
 Status GraphReader::ReadShape(const onnx::TensorShapeProto& shape, const std::string& what, Value& value) {
-  constexpr int kMaxRank = 32;  // as in tensor_reader.cc
-  if (shape.dim_size() > kMaxRank) return BadFile(what + " has " + std::to_string(shape.dim_size()) + " dimensions");
+  if (static_cast<size_t>(shape.dim_size()) > kMaxRank)
+    return BadFile(what + " has " + std::to_string(shape.dim_size()) + " dimensions");
   value.shape_known = true;
   Dims known;
   bool symbolic = false;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/quote.h"
+#include "base/rank.h"
 #include "onnx/element_type.h"
 
 namespace octavo {
@@ -16,13 +17,11 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "ONNX's raw data is little-endian and is used as it lies");
 
-// More dimensions than any model has; bounds loops over dimensions and the length of messages.
-constexpr int kMaxRank = 32;
 // Smaller raw data is copied into memory aligned to 64 bytes; larger is taken over as it is, for the copy's sake.
 constexpr size_t kCopyBelowBytes = 64 << 10;
 
 Result<Dims> ReadDims(const onnx::TensorProto& proto) {
-  if (proto.dims_size() > kMaxRank) {
+  if (static_cast<size_t>(proto.dims_size()) > kMaxRank) {
     return BadFile("it has " + std::to_string(proto.dims_size()) + " dimensions; at most " + std::to_string(kMaxRank) +
                    " are allowed");
   }
