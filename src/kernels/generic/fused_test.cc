@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "kernels/node_runner.h"
+#include "kernels/generic/node_testing.h"
 
 namespace octavo {
 namespace {
@@ -10,7 +10,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::FloatNear;
 
-Node Fused(std::string_view op, Attributes attributes) { return NodeOf(op, std::move(attributes), kOctavoDomain); }
+Node Fused(std::string_view op, Attributes attributes) { return MakeNode(op, std::move(attributes), kOctavoDomain); }
 
 TEST(AttentionTest, WeighsValuesByScaledScores) {
   // Scores 0.5 * 2 * {ln 3, 0}: weights 3/4 and 1/4.
@@ -32,11 +32,11 @@ TEST(AttentionTest, EqualsItsParts) {
   const Tensor q = Scrambled({2, 3, 33, 8}, 1), k = Scrambled({2, 3, 70, 8}, 2), v = Scrambled({2, 3, 70, 5}, 3);
   const auto fused = RunNode(Fused("Attention", {{"scale", 0.25f}}), {q, k, v});
   ASSERT_TRUE(fused.ok()) << fused.status().message();
-  const auto scores = RunNode(NodeOf("Einsum", {{"equation", std::string("bhid,bhjd->bhij")}}), {q, k});
+  const auto scores = RunNode(MakeNode("Einsum", {{"equation", std::string("bhid,bhjd->bhij")}}), {q, k});
   ASSERT_TRUE(scores.ok());
-  const auto scaled = RunNode(NodeOf("Mul"), {*scores, Tensor::Scalar(0.25f)});
-  const auto weights = RunNode(NodeOf("Softmax", {{"axis", int64_t{-1}}}), {*scaled});
-  const auto expected = RunNode(NodeOf("MatMul"), {*weights, v});
+  const auto scaled = RunNode(MakeNode("Mul"), {*scores, Tensor::Scalar(0.25f)});
+  const auto weights = RunNode(MakeNode("Softmax", {{"axis", int64_t{-1}}}), {*scaled});
+  const auto expected = RunNode(MakeNode("MatMul"), {*weights, v});
   ASSERT_TRUE(expected.ok());
   for (int64_t i = 0; i < expected->size(); ++i) {
     // Three roundings to float between the parts, of values below 2 and weights that sum to 1.
@@ -56,8 +56,8 @@ TEST(LinearAttentionTest, EqualsItsParts) {
   const Tensor q = Scrambled({2, 3, 8, 50}, 1), k = Scrambled({2, 3, 8, 50}, 2), v = Scrambled({2, 3, 6, 50}, 3);
   const auto fused = RunNode(Fused("LinearAttention", {{"epsilon", 1e-3f}}), {q, k, v});
   ASSERT_TRUE(fused.ok()) << fused.status().message();
-  const auto einsum = [](const char* equation) { return NodeOf("Einsum", {{"equation", std::string(equation)}}); };
-  const auto relu_q = RunNode(NodeOf("Relu"), {q}), relu_k = RunNode(NodeOf("Relu"), {k});
+  const auto einsum = [](const char* equation) { return MakeNode("Einsum", {{"equation", std::string(equation)}}); };
+  const auto relu_q = RunNode(MakeNode("Relu"), {q}), relu_k = RunNode(MakeNode("Relu"), {k});
   const auto state = RunNode(einsum("bhen,bhdn->bhed"), {v, *relu_k});
   const auto above = RunNode(einsum("bhed,bhdn->bhen"), {*state, *relu_q});
   const auto below = RunNode(einsum("bhdm,bhdn->bhn"), {*relu_k, *relu_q});
