@@ -14,10 +14,10 @@
 #include "engine/layout.h"
 #include "engine/onednn.h"
 #include "engine/plan.h"
+#include "graph/infer_window.h"
 #include "graph/op_table.h"
 #include "kernels/copy/copy.h"
 #include "kernels/fast_table.h"
-#include "kernels/generic/window.h"
 
 namespace octavo {
 
@@ -38,19 +38,29 @@ std::string_view PrecisionName(DType dtype) {
   }
 }
 
+Result<std::vector<WindowAxis>> WindowsOf(const Node& node, const Dims& src_dims, const Dims& kernel) {
+  Dims weight(2, 1);  // only its spatial part is looked at
+  weight.insert(weight.end(), kernel.begin(), kernel.end());
+  if (node.op == "Conv") return ResolveConv(node, src_dims, weight);
+  if (node.op == "ConvTranspose") return ResolveConvTranspose(node, src_dims, weight);
+  if (node.op != "GlobalAveragePool") return ResolvePool(node, src_dims);
+  std::vector<WindowAxis> whole;
+  for (const int64_t size : kernel) whole.push_back({.kernel = size, .input = size, .output = 1});
+  return whole;
+}
+
 // oneDNN's form of a window: one entry per spatial axis.
 Result<WindowGeometry> GeometryOf(const Node& node, const Dims& src_dims, const Dims& dst_dims, const Dims& kernel) {
-  const Operand src{true, DType::kFloat32, src_dims, ContiguousStrides(src_dims), nullptr};
-  const Operand dst{true, DType::kFloat32, dst_dims, ContiguousStrides(dst_dims), nullptr};
-  OCTAVO_ASSIGN(const Windows windows, ReadWindows(node, src, dst, kernel));
+  OCTAVO_ASSIGN(const std::vector<WindowAxis> windows, WindowsOf(node, src_dims, kernel));
   WindowGeometry g;
-  for (size_t d = kSpatial - kernel.size(); d < kSpatial; ++d) {
+  for (size_t d = 0; d < windows.size(); ++d) {
     g.kernel.push_back(windows[d].kernel);
     g.strides.push_back(windows[d].stride);
     g.dilations.push_back(windows[d].dilation);
-    g.pads_begin.push_back(windows[d].pad);
+    g.pads_begin.push_back(windows[d].pad_begin);
     // Just enough for the last window: what ONNX pads beyond it is never read.
-    const int64_t last_end = (windows[d].output - 1) * windows[d].stride + windows[d].extent() - windows[d].pad;
+    const int64_t reach = (windows[d].kernel - 1) * windows[d].dilation + 1;
+    const int64_t last_end = (windows[d].output - 1) * windows[d].stride + reach - windows[d].pad_begin;
     g.pads_end.push_back(std::max<int64_t>(0, last_end - windows[d].input));
   }
   return g;
