@@ -12,7 +12,8 @@ bool IsAnchor(const Graph& graph, const Node& node) {
   if (!node.domain.empty()) return false;
   if (node.op == "Conv" || node.op == "ConvTranspose") return true;
   if (node.op == "Gemm") return true;
-  return node.op == "MatMul" && graph.value(node.input(0)).dims.size() >= 2 && graph.value(node.input(1)).dims.size() >= 2;
+  return node.op == "MatMul" && graph.value(node.input(0)).dims.size() >= 2 &&
+         graph.value(node.input(1)).dims.size() >= 2;
 }
 
 // The axis of the output that holds channels: 1 for convolutions, the last for matrix products.
@@ -37,7 +38,7 @@ bool IsPerChannelConstant(const Graph& graph, ValueId value, const Dims& dims, s
 bool IsFusableUnary(const Graph& graph, const Node& node) {
   if (node.domain == kOctavoDomain) return node.op == "Silu";
   if (!node.domain.empty()) return false;
-  constexpr std::array<std::string_view, 8> kUnary = {"Relu",    "Gelu", "HardSwish", "Sigmoid",
+  constexpr std::array<std::string_view, 8> kUnary = {"Relu", "Gelu",      "HardSwish", "Sigmoid",
                                                       "Tanh", "LeakyRelu", "Abs",       "Sqrt"};
   if (std::find(kUnary.begin(), kUnary.end(), node.op) != kUnary.end()) return true;
   if (node.op != "Clip") return false;

@@ -11,8 +11,8 @@ enum class PostOpKind : uint8_t { kUnary, kAdd, kMul };
 
 struct PostOp {
   PostOpKind kind;
-  NodeId node = kNoNode;         // the node absorbed
-  ValueId operand = kNoValue;    // the other operand of kAdd and kMul
+  NodeId node = kNoNode;       // the node absorbed
+  ValueId operand = kNoValue;  // the other operand of kAdd and kMul
 };
 
 // A node with the elementwise nodes that follow it. The group computes `output` and stands, in the order of

@@ -65,7 +65,8 @@ TEST(Fusion, APerChannelAddBecomesTheBias) {
   const ValueId x = graph.AddValue("x", DType::kFloat32, {2, 6, 3});
   const ValueId w = graph.AddConstant("w", *Tensor::Zeros(DType::kFloat32, {3, 5}));
   const ValueId bias = graph.AddConstant("bias", *Tensor::Zeros(DType::kFloat32, {5}));
-  const ValueId y = graph.AddValue("y", DType::kFloat32, {2, 6, 5}), z = graph.AddValue("z", DType::kFloat32, {2, 6, 5});
+  const ValueId y = graph.AddValue("y", DType::kFloat32, {2, 6, 5}),
+                z = graph.AddValue("z", DType::kFloat32, {2, 6, 5});
   graph.inputs = {x};
   graph.outputs = {z};
   graph.AddNode("mm", "", "MatMul", {x, w}, {y});

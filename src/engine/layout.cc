@@ -93,7 +93,8 @@ std::optional<Dims> ReshapeStrides(const Dims& dims, const Dims& strides, const 
 
 namespace {
 
-std::optional<std::vector<View>> SliceView(const Graph& graph, const Node& node, const Dims& dims, const Dims& strides) {
+std::optional<std::vector<View>> SliceView(const Graph& graph, const Node& node, const Dims& dims,
+                                           const Dims& strides) {
   for (size_t i = 1; i < node.inputs.size(); ++i) {
     if (node.has_input(i) && !graph.value(node.input(i)).is_constant()) return std::nullopt;
   }
@@ -130,7 +131,8 @@ std::optional<std::vector<View>> SliceView(const Graph& graph, const Node& node,
   return std::vector<View>{std::move(view)};
 }
 
-std::optional<std::vector<View>> SplitViews(const Graph& graph, const Node& node, const Dims& dims, const Dims& strides) {
+std::optional<std::vector<View>> SplitViews(const Graph& graph, const Node& node, const Dims& dims,
+                                            const Dims& strides) {
   int64_t axis = node.Int("axis", 0);
   if (axis < 0) axis += static_cast<int64_t>(dims.size());
   std::vector<View> views;

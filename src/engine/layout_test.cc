@@ -1,10 +1,10 @@
 #include "engine/layout.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <numeric>
 #include <random>
-
-#include <gtest/gtest.h>
 
 namespace octavo {
 namespace {
@@ -96,7 +96,9 @@ Graph OneNode(const char* op, Dims in, std::vector<Dims> outs, std::map<std::str
 }
 
 TEST(Layout, SliceIsAView) {
-  const auto ints = [](std::vector<int64_t> v) { return Tensor::FromVector<int64_t>({static_cast<int64_t>(v.size())}, v); };
+  const auto ints = [](std::vector<int64_t> v) {
+    return Tensor::FromVector<int64_t>({static_cast<int64_t>(v.size())}, v);
+  };
   const Graph graph = OneNode("Slice", {4, 10}, {{4, 4}}, {}, {ints({1}), ints({9}), ints({-1}), ints({2})});
   const auto views = ViewsOf(graph, graph.nodes[0], {10, 1});
   ASSERT_TRUE(views.has_value());

@@ -3,12 +3,12 @@
 // Every value gets a storage: a buffer, an element type, strides. Convolutions write channels-last; elementwise ops and
 // normalizations keep the order they find; Transpose, Reshape, Slice and Split cost nothing where strides can say it.
 // Where a kernel wants another order or type, a copy is inserted, once per value and order.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <chrono>
 #include <unordered_map>
-
-#include <fmt/format.h>
 
 #include "engine/fusion.h"
 #include "engine/layout.h"
@@ -32,45 +32,32 @@ struct Storage {
 
 std::string_view PrecisionName(DType dtype) {
   switch (dtype) {
-    case DType::kFloat32: return "fp32";
-    case DType::kBFloat16: return "bf16";
-    default: return NameOf(dtype);
+    case DType::kFloat32:
+      return "fp32";
+    case DType::kBFloat16:
+      return "bf16";
+    default:
+      return NameOf(dtype);
   }
 }
 
-Result<std::vector<WindowAxis>> WindowsOf(const Node& node, const Dims& src_dims, const Dims& kernel) {
-  Dims weight(2, 1);  // only its spatial part is looked at
-  weight.insert(weight.end(), kernel.begin(), kernel.end());
-  if (node.op == "Conv") return ResolveConv(node, src_dims, weight);
-  if (node.op == "ConvTranspose") return ResolveConvTranspose(node, src_dims, weight);
-  if (node.op != "GlobalAveragePool") return ResolvePool(node, src_dims);
-  std::vector<WindowAxis> whole;
-  for (const int64_t size : kernel) whole.push_back({.kernel = size, .input = size, .output = 1});
-  return whole;
-}
-
-// oneDNN's form of a window: one entry per spatial axis.
-Result<WindowGeometry> GeometryOf(const Node& node, const Dims& src_dims, const Dims& dst_dims, const Dims& kernel) {
-  OCTAVO_ASSIGN(const std::vector<WindowAxis> windows, WindowsOf(node, src_dims, kernel));
+// oneDNN's form of the windows: one entry per spatial axis.
+WindowGeometry GeometryOf(const std::vector<WindowAxis>& axes, bool transposed) {
   WindowGeometry g;
-  for (size_t d = 0; d < windows.size(); ++d) {
-    g.kernel.push_back(windows[d].kernel);
-    g.strides.push_back(windows[d].stride);
-    g.dilations.push_back(windows[d].dilation);
-    g.pads_begin.push_back(windows[d].pad_begin);
-    // Just enough for the last window: what ONNX pads beyond it is never read.
-    const int64_t reach = (windows[d].kernel - 1) * windows[d].dilation + 1;
-    const int64_t last_end = (windows[d].output - 1) * windows[d].stride + reach - windows[d].pad_begin;
-    g.pads_end.push_back(std::max<int64_t>(0, last_end - windows[d].input));
-  }
-  return g;
-}
-
-Result<WindowGeometry> TransposedGeometry(const Node& node, const Dims& src_dims, const Dims& dst_dims, const Dims& kernel) {
-  if (node.Has("output_shape") || node.String("auto_pad", "NOTSET") != "NOTSET") return Unsupported("implied padding");
-  OCTAVO_ASSIGN(WindowGeometry g, GeometryOf(node, src_dims, dst_dims, kernel));
-  for (size_t d = 0; d < g.kernel.size(); ++d) {
-    g.pads_end[d] = (src_dims[d + 2] - 1) * g.strides[d] + (g.kernel[d] - 1) * g.dilations[d] + 1 - g.pads_begin[d] - dst_dims[d + 2];
+  for (const auto& axis : axes) {
+    g.kernel.push_back(axis.kernel);
+    g.strides.push_back(axis.stride);
+    g.dilations.push_back(axis.dilation);
+    g.pads_begin.push_back(axis.pad_begin);
+    const int64_t extent = (axis.kernel - 1) * axis.dilation + 1;
+    if (transposed) {
+      // Of the full output, what the stated size leaves out at the end; negative where output_padding adds to it.
+      g.pads_end.push_back((axis.input - 1) * axis.stride + extent - axis.pad_begin - axis.output);
+    } else {
+      // Just enough for the last window: what ONNX pads beyond it is never read.
+      const int64_t last_end = (axis.output - 1) * axis.stride + extent - axis.pad_begin;
+      g.pads_end.push_back(std::max<int64_t>(0, last_end - axis.input));
+    }
   }
   return g;
 }
@@ -132,7 +119,8 @@ class Lowering {
   void StoreInputsAndConstants() {
     for (size_t i = 0; i < graph_.inputs.size(); ++i) {
       const Value& value = graph_.value(graph_.inputs[i]);
-      const int buffer = NewBuffer(Buffer::Kind::kInput, ElementCount(value.dims) * static_cast<int64_t>(SizeOf(value.dtype)));
+      const int buffer =
+          NewBuffer(Buffer::Kind::kInput, ElementCount(value.dims) * static_cast<int64_t>(SizeOf(value.dtype)));
       plan_.buffers[static_cast<size_t>(buffer)].external = static_cast<int>(i);
       storages_[static_cast<size_t>(graph_.inputs[i])] = {{buffer, 0, value.dtype, ContiguousStrides(value.dims)}};
     }
@@ -148,8 +136,8 @@ class Lowering {
   Storage& Define(ValueId value, DType dtype, Dims strides) {
     const Value& v = graph_.value(value);
     int buffer = -1;
-    if (auto output = output_index_.find(value); output != output_index_.end() && dtype == v.dtype &&
-                                                 SameStrides(v.dims, strides, ContiguousStrides(v.dims))) {
+    if (auto output = output_index_.find(value);
+        output != output_index_.end() && dtype == v.dtype && SameStrides(v.dims, strides, ContiguousStrides(v.dims))) {
       buffer = NewBuffer(Buffer::Kind::kOutput, 0);
       plan_.buffers[static_cast<size_t>(buffer)].external = output->second;
     } else {
@@ -201,7 +189,8 @@ class Lowering {
 
   Operand OperandOf(ValueId value, const Storage& storage) const {
     const Value& v = graph_.value(value);
-    return {true, storage.dtype, v.dims, storage.strides, v.is_constant() && storage.dtype == v.dtype ? &v.constant : nullptr};
+    return {true, storage.dtype, v.dims, storage.strides,
+            v.is_constant() && storage.dtype == v.dtype ? &v.constant : nullptr};
   }
 
   static Slot SlotOf(const Storage& storage) {
@@ -234,7 +223,8 @@ class Lowering {
   Status LowerGroup(const FusionGroup& group) {
     const Node& anchor = graph_.node(group.anchor);
     if (anchor.outputs.size() == 1 && ElementCount(DimsOf(group.output)) > 0) {
-      Status status = anchor.op == "Conv" || anchor.op == "ConvTranspose" ? LowerConvolution(group) : LowerProduct(group);
+      Status status =
+          anchor.op == "Conv" || anchor.op == "ConvTranspose" ? LowerConvolution(group) : LowerProduct(group);
       if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
     }
     // No fused kernel: member by member.
@@ -330,7 +320,8 @@ class Lowering {
     const Value& weights = graph_.value(node.input(1));
     const Dims& src_dims = DimsOf(node.input(0));
     const Dims& dst_dims = DimsOf(group.output);
-    if (!weights.is_constant() || graph_.value(node.input(0)).dtype != DType::kFloat32) return Unsupported("not constant float32 weights");
+    if (!weights.is_constant() || graph_.value(node.input(0)).dtype != DType::kFloat32)
+      return Unsupported("not constant float32 weights");
     if (src_dims.size() < 3 || src_dims.size() > 5) return Unsupported("rank");
 
     ConvolutionSpec spec;
@@ -338,8 +329,9 @@ class Lowering {
     spec.dst_dims = dst_dims;
     spec.groups = node.Int("group", 1);
     spec.transposed = node.op == "ConvTranspose";
-    const Dims kernel(weights.dims.begin() + 2, weights.dims.end());
-    OCTAVO_ASSIGN(spec.geometry, (spec.transposed ? TransposedGeometry : GeometryOf)(node, src_dims, dst_dims, kernel));
+    OCTAVO_ASSIGN(const std::vector<WindowAxis> axes,
+                  (spec.transposed ? ResolveConvTranspose : ResolveConv)(node, src_dims, weights.dims));
+    spec.geometry = GeometryOf(axes, spec.transposed);
     OCTAVO_ASSIGN(spec.weights, Weights(weights.constant));
     OCTAVO_ASSIGN(spec.bias, BiasOf(node, group, dst_dims[1]));
     spec.src_dtype = spec.weights_dtype = ProductType();
@@ -350,7 +342,8 @@ class Lowering {
     OCTAVO_ASSIGN(Epilogue epilogue, PrepareEpilogue(group, dst_strides));
     spec.post_ops = epilogue.specs;
     OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Convolution(spec));
-    EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(src)}, epilogue, Define(group.output, spec.dst_dtype, dst_strides));
+    EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(src)}, epilogue,
+                    Define(group.output, spec.dst_dtype, dst_strides));
     return {};
   }
 
@@ -374,8 +367,8 @@ class Lowering {
     const Value &a = graph_.value(node.input(0)), &b = graph_.value(node.input(1));
     if (a.dtype != DType::kFloat32) return Unsupported("not float32");
     if (node.op == "Gemm") {
-      const bool plain = node.Float("alpha", 1.0f) == 1.0f && (node.Float("beta", 1.0f) == 1.0f || !node.has_input(2)) &&
-                         node.Int("transA", 0) == 0;
+      const bool plain = node.Float("alpha", 1.0f) == 1.0f &&
+                         (node.Float("beta", 1.0f) == 1.0f || !node.has_input(2)) && node.Int("transA", 0) == 0;
       if (!plain || !b.is_constant()) return Unsupported("general Gemm");
       return LowerLinear(group, node.Int("transB", 0) != 0);
     }
@@ -403,7 +396,8 @@ class Lowering {
     OCTAVO_ASSIGN(Epilogue epilogue, PrepareEpilogue(group, dst_strides));
     spec.post_ops = epilogue.specs;
     OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Linear(spec));
-    EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(src)}, epilogue, Define(group.output, spec.dst_dtype, dst_strides));
+    EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(src)}, epilogue,
+                    Define(group.output, spec.dst_dtype, dst_strides));
     return {};
   }
 
@@ -411,7 +405,8 @@ class Lowering {
   static bool IsMatrixReadable(const Dims& dims, const Dims& strides) {
     const size_t r = dims.size();
     const bool batch_ok = std::none_of(strides.begin(), strides.end(), [](int64_t s) { return s <= 0; });
-    return batch_ok && ((strides[r - 1] == 1 && strides[r - 2] >= dims[r - 1]) || (strides[r - 2] == 1 && strides[r - 1] >= dims[r - 2]));
+    return batch_ok && ((strides[r - 1] == 1 && strides[r - 2] >= dims[r - 1]) ||
+                        (strides[r - 2] == 1 && strides[r - 1] >= dims[r - 2]));
   }
 
   Status LowerMatMul(const FusionGroup& group) {
@@ -479,27 +474,41 @@ class Lowering {
 
   Status LowerPooling(const Node& node) {
     const Dims &src_dims = DimsOf(node.input(0)), &dst_dims = DimsOf(node.output(0));
-    if (node.outputs.size() > 1 || src_dims.size() < 3 || src_dims.size() > 5 || ElementCount(dst_dims) == 0) return Unsupported("pooling");
+    if (node.outputs.size() > 1 || src_dims.size() < 3 || src_dims.size() > 5 || ElementCount(dst_dims) == 0)
+      return Unsupported("pooling");
     if (graph_.value(node.input(0)).dtype != DType::kFloat32) return Unsupported("pooling type");
     PoolingSpec spec;
+    std::vector<WindowAxis> axes;
     spec.src_dims = src_dims;
     spec.dst_dims = dst_dims;
     // What lies beyond the padding in ceil mode counts differently in ONNX and oneDNN: the generic kernel does that.
     if (node.Int("ceil_mode", 0) != 0) return Unsupported("ceil mode");
-    const Dims kernel = node.op == "GlobalAveragePool" ? Dims(src_dims.begin() + 2, src_dims.end()) : node.Ints("kernel_shape");
-    OCTAVO_ASSIGN(spec.geometry, GeometryOf(node, src_dims, dst_dims, kernel));
+    if (node.op == "GlobalAveragePool") {
+      for (size_t d = 2; d < src_dims.size(); ++d) {
+        WindowAxis whole;
+        whole.kernel = whole.input = src_dims[d];
+        whole.output = 1;
+        axes.push_back(whole);
+      }
+    } else {
+      OCTAVO_ASSIGN(axes, ResolvePool(node, src_dims));
+    }
+    spec.geometry = GeometryOf(axes, false);
     if (node.op == "MaxPool") {
       spec.kind = PoolingSpec::Kind::kMax;
     } else {
-      spec.kind = node.Int("count_include_pad", 0) != 0 ? PoolingSpec::Kind::kAverageIncludePad : PoolingSpec::Kind::kAverageExcludePad;
+      spec.kind = node.Int("count_include_pad", 0) != 0 ? PoolingSpec::Kind::kAverageIncludePad
+                                                        : PoolingSpec::Kind::kAverageExcludePad;
     }
-    spec.dtype = bf16_kernels_ && Primary(node.input(0)).dtype == DType::kBFloat16 ? ActivationType(node.output(0)) : DType::kFloat32;
+    spec.dtype = bf16_kernels_ && Primary(node.input(0)).dtype == DType::kBFloat16 ? ActivationType(node.output(0))
+                                                                                   : DType::kFloat32;
     OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.dtype, ChannelsLastStrides(src_dims)));
     OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Pooling(spec));
     Step step;
     step.info = DescribeStep(node, std::move(built.implementation), spec.dtype);
     step.kernel = std::move(built.kernel);
-    AddStep(std::move(step), {SlotOf(src)}, {SlotOf(Define(node.output(0), spec.dtype, ChannelsLastStrides(dst_dims)))});
+    AddStep(std::move(step), {SlotOf(src)},
+            {SlotOf(Define(node.output(0), spec.dtype, ChannelsLastStrides(dst_dims)))});
     return {};
   }
 
@@ -521,8 +530,9 @@ class Lowering {
     if (node.domain == kOctavoDomain && node.op == "LinearAttention" && dims.size() >= 3) return TokensOutside(dims, 1);
     if (node.domain == kOctavoDomain && node.op == "Attention" && dims.size() >= 4) return TokensOutside(dims, 2);
     const OpTraits* traits = FindOp(node.domain, node.op);
-    const bool keeps_order = traits != nullptr && (traits->op_class == OpClass::kElementwise || traits->op_class == OpClass::kReduction ||
-                                                   node.op == "Concat" || node.op == "Resize" || node.op == "Pad");
+    const bool keeps_order =
+        traits != nullptr && (traits->op_class == OpClass::kElementwise || traits->op_class == OpClass::kReduction ||
+                              node.op == "Concat" || node.op == "Resize" || node.op == "Pad");
     if (keeps_order) {
       for (ValueId input : node.inputs) {
         if (input == kNoValue || graph_.value(input).is_constant() || DimsOf(input).size() != dims.size()) continue;
@@ -638,7 +648,8 @@ class Lowering {
         done |= buffer.kind == Buffer::Kind::kOutput && buffer.external == static_cast<int>(i);
       }
       if (done) continue;
-      if (storages_[static_cast<size_t>(value)].empty()) return InternalError(fmt::format("output '{}' was never made", v.name));
+      if (storages_[static_cast<size_t>(value)].empty())
+        return InternalError(fmt::format("output '{}' was never made", v.name));
       const Storage from = Primary(value);
       Storage to{NewBuffer(Buffer::Kind::kOutput, 0), 0, v.dtype, ContiguousStrides(v.dims)};
       plan_.buffers[static_cast<size_t>(to.buffer)].external = static_cast<int>(i);

@@ -1,6 +1,6 @@
-#include <random>
-
 #include <gtest/gtest.h>
+
+#include <random>
 
 #include "engine/plan.h"
 
@@ -33,7 +33,8 @@ TEST(PlaceBuffers, NeverOverlapsTheLiving) {
     std::vector<Buffer> buffers;
     for (int i = 0; i < 60; ++i) {
       const int first = static_cast<int>(random() % 40);
-      buffers.push_back(Arena(1 + static_cast<int64_t>(random() % 5000), first, first + static_cast<int>(random() % 8)));
+      buffers.push_back(
+          Arena(1 + static_cast<int64_t>(random() % 5000), first, first + static_cast<int>(random() % 8)));
     }
     const int64_t total = PlaceBuffers(buffers);
     for (size_t i = 0; i < buffers.size(); ++i) {

@@ -1,12 +1,12 @@
 #include "engine/onednn.h"
 
+#include <fmt/format.h>
+
 #include <cfloat>
 #include <cmath>
 #include <cstring>
-#include <unordered_map>
-
-#include <fmt/format.h>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <unordered_map>
 
 #include "base/allocation_guard.h"
 
@@ -30,9 +30,12 @@ dnnl::stream& CpuStream() {
 
 memory::data_type ToDnnl(DType dtype) {
   switch (dtype) {
-    case DType::kFloat32: return memory::data_type::f32;
-    case DType::kBFloat16: return memory::data_type::bf16;
-    default: return memory::data_type::undef;
+    case DType::kFloat32:
+      return memory::data_type::f32;
+    case DType::kBFloat16:
+      return memory::data_type::bf16;
+    default:
+      return memory::data_type::undef;
   }
 }
 
@@ -73,15 +76,24 @@ int64_t PackedWeights::bytes() const { return impl_->bytes; }
 
 std::string OneDnnIsa() {
   switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::sse41: return "sse41";
-    case dnnl::cpu_isa::avx: return "avx";
-    case dnnl::cpu_isa::avx2: return "avx2";
-    case dnnl::cpu_isa::avx2_vnni: return "avx2_vnni";
-    case dnnl::cpu_isa::avx512_core: return "avx512_core";
-    case dnnl::cpu_isa::avx512_core_vnni: return "avx512_core_vnni";
-    case dnnl::cpu_isa::avx512_core_bf16: return "avx512_core_bf16";
-    case dnnl::cpu_isa::avx512_core_amx: return "avx512_core_amx";
-    default: return "generic";
+    case dnnl::cpu_isa::sse41:
+      return "sse41";
+    case dnnl::cpu_isa::avx:
+      return "avx";
+    case dnnl::cpu_isa::avx2:
+      return "avx2";
+    case dnnl::cpu_isa::avx2_vnni:
+      return "avx2_vnni";
+    case dnnl::cpu_isa::avx512_core:
+      return "avx512_core";
+    case dnnl::cpu_isa::avx512_core_vnni:
+      return "avx512_core_vnni";
+    case dnnl::cpu_isa::avx512_core_bf16:
+      return "avx512_core_bf16";
+    case dnnl::cpu_isa::avx512_core_amx:
+      return "avx512_core_amx";
+    default:
+      return "generic";
   }
 }
 
@@ -121,7 +133,9 @@ struct BoundPrimitive {
 
   Status Run(const KernelArgs& args) {
     for (auto& a : arguments) {
-      void* handle = a.scratch ? args.scratch : a.input >= 0 ? const_cast<void*>(args.inputs[a.input]) : args.outputs[a.output];
+      void* handle = a.scratch      ? args.scratch
+                     : a.input >= 0 ? const_cast<void*>(args.inputs[a.input])
+                                    : args.outputs[a.output];
       if (handle == a.handle) continue;
       dnnl_memory_set_data_handle(a.mem.get(), handle);
       a.handle = handle;
@@ -130,7 +144,9 @@ struct BoundPrimitive {
     const AllocationExemption exemption;
     const dnnl_status_t status =
         dnnl_primitive_execute(primitive.get(), CpuStream().get(), static_cast<int>(exec.size()), exec.data());
-    return status == dnnl_success ? Status() : InternalError(fmt::format("oneDNN failed with status {}", static_cast<int>(status)));
+    return status == dnnl_success
+               ? Status()
+               : InternalError(fmt::format("oneDNN failed with status {}", static_cast<int>(status)));
   }
 };
 
@@ -234,8 +250,8 @@ std::shared_ptr<memory> BiasMemory(const Tensor& bias, const memory::desc& md) {
 }
 
 // Reorders `weights`, which lie as `from` says, to `to`; equal weights in equal formats share one copy.
-std::shared_ptr<memory> Pack(std::map<std::string, std::shared_ptr<memory>>& by_key, int64_t& total, const Tensor& weights,
-                             const memory::desc& from, const memory::desc& to) {
+std::shared_ptr<memory> Pack(std::map<std::string, std::shared_ptr<memory>>& by_key, int64_t& total,
+                             const Tensor& weights, const memory::desc& from, const memory::desc& to) {
   std::string key = fmt::format("{:016x}/{}/", ContentHash(weights.data(), weights.bytes()), weights.bytes());
   key.append(reinterpret_cast<const char*>(&from.data), sizeof from.data);
   key.append(reinterpret_cast<const char*>(&to.data), sizeof to.data);
@@ -284,7 +300,8 @@ Result<OneDnnKernel> OneDnnBuilder::Convolution(const ConvolutionSpec& spec) {
     const int64_t groups = spec.groups;
     const int64_t in_per_group = spec.src_dims[1] / groups, out_per_group = spec.dst_dims[1] / groups;
 
-    // oneDNN's logical order of weights is (g, O/g, I/g, spatial); ONNX's transposed convolution stores (I, O/g, spatial).
+    // oneDNN's logical order of weights is (g, O/g, I/g, spatial); ONNX's transposed convolution stores (I, O/g,
+    // spatial).
     memory::dims dims{groups, out_per_group, in_per_group};
     dims.insert(dims.end(), g.kernel.begin(), g.kernel.end());
     int64_t window = 1;
@@ -304,7 +321,8 @@ Result<OneDnnKernel> OneDnnBuilder::Convolution(const ConvolutionSpec& spec) {
     const memory::desc bias_md = spec.bias.defined()
                                      ? memory::desc({spec.dst_dims[1]}, memory::data_type::f32, memory::format_tag::a)
                                      : memory::desc();
-    const memory::desc src = ChannelsLast(spec.src_dims, spec.src_dtype), dst = ChannelsLast(spec.dst_dims, spec.dst_dtype);
+    const memory::desc src = ChannelsLast(spec.src_dims, spec.src_dtype),
+                       dst = ChannelsLast(spec.dst_dims, spec.dst_dtype);
 
     dnnl::primitive_attr attr = NewAttributes();
     PostOps post_ops;
@@ -320,21 +338,23 @@ Result<OneDnnKernel> OneDnnBuilder::Convolution(const ConvolutionSpec& spec) {
       bound->primitive = make(pd);
       bound->Add(DNNL_ARG_SRC, src, 0, -1);
       bound->Add(DNNL_ARG_DST, dst, -1, 0);
-      bound->AddConstant(DNNL_ARG_WEIGHTS,
-                         Pack(cache_.impl_->by_key, cache_.impl_->bytes, spec.weights, weights_from, pd.weights_desc()));
+      bound->AddConstant(DNNL_ARG_WEIGHTS, Pack(cache_.impl_->by_key, cache_.impl_->bytes, spec.weights, weights_from,
+                                                pd.weights_desc()));
       if (spec.bias.defined()) bound->AddConstant(DNNL_ARG_BIAS, BiasMemory(spec.bias, bias_md));
       post_ops.Bind(1, *bound);
       return Finish(std::move(bound), pd.scratchpad_desc(), pd.impl_info_str());
     };
     const auto dilations = Minus1(g.dilations);
     if (spec.transposed) {
-      const dnnl::deconvolution_forward::desc desc(dnnl::prop_kind::forward_inference, algorithm::deconvolution_direct, src,
-                                                   weights_any, bias_md, dst, g.strides, dilations, g.pads_begin, g.pads_end);
+      const dnnl::deconvolution_forward::desc desc(dnnl::prop_kind::forward_inference, algorithm::deconvolution_direct,
+                                                   src, weights_any, bias_md, dst, g.strides, dilations, g.pads_begin,
+                                                   g.pads_end);
       return build(dnnl::deconvolution_forward::primitive_desc(desc, attr, CpuEngine()),
                    [](const auto& pd) { return dnnl::primitive(dnnl::deconvolution_forward(pd)); });
     }
-    const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_inference, algorithm::convolution_direct, src, weights_any,
-                                               bias_md, dst, g.strides, dilations, g.pads_begin, g.pads_end);
+    const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_inference, algorithm::convolution_direct, src,
+                                               weights_any, bias_md, dst, g.strides, dilations, g.pads_begin,
+                                               g.pads_end);
     return build(dnnl::convolution_forward::primitive_desc(desc, attr, CpuEngine()),
                  [](const auto& pd) { return dnnl::primitive(dnnl::convolution_forward(pd)); });
   });
@@ -353,7 +373,10 @@ Result<OneDnnKernel> OneDnnBuilder::Linear(const LinearSpec& spec) {
     PostOps post_ops;
     OCTAVO_RETURN_IF_ERROR(post_ops.Build(
         spec.post_ops, memory::desc({1, spec.n}, memory::data_type::f32, tag::ab),
-        [&](DType dtype) { return memory::desc({spec.m, spec.n}, ToDnnl(dtype), tag::ab); }, attr));
+        [&](DType dtype) {
+          return memory::desc({spec.m, spec.n}, ToDnnl(dtype), tag::ab);
+        },
+        attr));
     const dnnl::matmul::desc desc(src, any, bias_md, dst);
     const dnnl::matmul::primitive_desc pd(desc, attr, CpuEngine());
     if (IsReference(pd.impl_info_str())) return Unsupported("only a reference matrix product");
@@ -361,7 +384,8 @@ Result<OneDnnKernel> OneDnnBuilder::Linear(const LinearSpec& spec) {
     bound->primitive = dnnl::matmul(pd);
     bound->Add(DNNL_ARG_SRC, src, 0, -1);
     bound->Add(DNNL_ARG_DST, dst, -1, 0);
-    bound->AddConstant(DNNL_ARG_WEIGHTS, Pack(cache_.impl_->by_key, cache_.impl_->bytes, spec.weights, from, pd.weights_desc()));
+    bound->AddConstant(DNNL_ARG_WEIGHTS,
+                       Pack(cache_.impl_->by_key, cache_.impl_->bytes, spec.weights, from, pd.weights_desc()));
     if (spec.bias.defined()) bound->AddConstant(DNNL_ARG_BIAS, BiasMemory(spec.bias, bias_md));
     post_ops.Bind(1, *bound);
     return Finish(std::move(bound), pd.scratchpad_desc(), pd.impl_info_str());
@@ -397,7 +421,7 @@ Result<OneDnnKernel> OneDnnBuilder::MatMul(const MatMulSpec& spec) {
 Result<OneDnnKernel> OneDnnBuilder::Pooling(const PoolingSpec& spec) {
   return Guarded("pooling", [&]() -> Result<OneDnnKernel> {
     const auto& g = spec.geometry;
-    const auto alg = spec.kind == PoolingSpec::Kind::kMax                ? algorithm::pooling_max
+    const auto alg = spec.kind == PoolingSpec::Kind::kMax                 ? algorithm::pooling_max
                      : spec.kind == PoolingSpec::Kind::kAverageIncludePad ? algorithm::pooling_avg_include_padding
                                                                           : algorithm::pooling_avg_exclude_padding;
     const memory::desc src = ChannelsLast(spec.src_dims, spec.dtype), dst = ChannelsLast(spec.dst_dims, spec.dtype);

@@ -59,9 +59,9 @@ struct ConvolutionSpec {
   WindowGeometry geometry;
   int64_t groups = 1;
   bool transposed = false;
-  Tensor weights;           // as ONNX has them, float32: (O, I/g, ...) or transposed (I, O/g, ...)
+  Tensor weights;                         // as ONNX has them, float32: (O, I/g, ...) or transposed (I, O/g, ...)
   DType weights_dtype = DType::kFloat32;  // what the product is computed on
-  Tensor bias;              // float32 (O) or undefined
+  Tensor bias;                            // float32 (O) or undefined
   std::vector<PostOpSpec> post_ops;
 };
 
@@ -69,10 +69,10 @@ struct ConvolutionSpec {
 struct LinearSpec {
   int64_t m = 0, k = 0, n = 0;
   DType src_dtype = DType::kFloat32, dst_dtype = DType::kFloat32;
-  Tensor weights;           // float32, (K, N), or (N, K) when `weights_transposed`
+  Tensor weights;  // float32, (K, N), or (N, K) when `weights_transposed`
   bool weights_transposed = false;
   DType weights_dtype = DType::kFloat32;
-  Tensor bias;              // float32 (N) or undefined
+  Tensor bias;  // float32 (N) or undefined
   std::vector<PostOpSpec> post_ops;
 };
 

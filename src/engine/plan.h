@@ -22,7 +22,7 @@ struct Slot {
 struct Buffer {
   enum class Kind : uint8_t { kArena, kConstant, kInput, kOutput } kind = Kind::kArena;
   int64_t bytes = 0;
-  int external = -1;          // kInput, kOutput: index among the graph's inputs or outputs
+  int external = -1;           // kInput, kOutput: index among the graph's inputs or outputs
   const void* data = nullptr;  // kConstant
   int first_step = -1, last_step = -1;
   int64_t place = 0;  // kArena: byte offset in the arena

@@ -1,5 +1,6 @@
 #include "octavo/session.h"
 
+#include <fmt/format.h>
 #include <immintrin.h>
 #include <omp.h>
 
@@ -7,8 +8,6 @@
 #include <chrono>
 #include <cstring>
 #include <list>
-
-#include <fmt/format.h>
 
 #include "engine/onednn.h"
 #include "engine/plan.h"
@@ -138,14 +137,20 @@ struct Session::Impl {
         if (slot.buffer < 0) return nullptr;
         const Buffer& buffer = plan.buffers[static_cast<size_t>(slot.buffer)];
         switch (buffer.kind) {
-          case Buffer::Kind::kArena: return arena + buffer.place + slot.offset;
-          case Buffer::Kind::kConstant: return const_cast<std::byte*>(static_cast<const std::byte*>(buffer.data)) + slot.offset;
-          default: plan.externals.push_back({static_cast<int>(s), operand, is_output, slot}); return nullptr;
+          case Buffer::Kind::kArena:
+            return arena + buffer.place + slot.offset;
+          case Buffer::Kind::kConstant:
+            return const_cast<std::byte*>(static_cast<const std::byte*>(buffer.data)) + slot.offset;
+          default:
+            plan.externals.push_back({static_cast<int>(s), operand, is_output, slot});
+            return nullptr;
         }
       };
       const Step& step = plan.steps[s];
-      for (size_t i = 0; i < step.inputs.size(); ++i) plan.input_pointers[s].push_back(resolve(step.inputs[i], static_cast<int>(i), false));
-      for (size_t i = 0; i < step.outputs.size(); ++i) plan.output_pointers[s].push_back(resolve(step.outputs[i], static_cast<int>(i), true));
+      for (size_t i = 0; i < step.inputs.size(); ++i)
+        plan.input_pointers[s].push_back(resolve(step.inputs[i], static_cast<int>(i), false));
+      for (size_t i = 0; i < step.outputs.size(); ++i)
+        plan.output_pointers[s].push_back(resolve(step.outputs[i], static_cast<int>(i), true));
     }
   }
 
@@ -155,7 +160,8 @@ struct Session::Impl {
     }
     for (size_t i = 0; i < given.size(); ++i) {
       if (given[i].dtype() != inputs[i].dtype) {
-        return InvalidArgument(fmt::format("input '{}' is {}, the model wants {}", inputs[i].name, NameOf(given[i].dtype()), NameOf(inputs[i].dtype)));
+        return InvalidArgument(fmt::format("input '{}' is {}, the model wants {}", inputs[i].name,
+                                           NameOf(given[i].dtype()), NameOf(inputs[i].dtype)));
       }
     }
     return {};
@@ -180,7 +186,8 @@ struct Session::Impl {
     for (const auto& external : plan.externals) {
       const Buffer& buffer = plan.buffers[static_cast<size_t>(external.slot.buffer)];
       const auto index = static_cast<size_t>(buffer.external);
-      auto* base = static_cast<std::byte*>(buffer.kind == Buffer::Kind::kInput ? const_cast<void*>(given[index].data()) : outputs[index].mutable_data());
+      auto* base = static_cast<std::byte*>(buffer.kind == Buffer::Kind::kInput ? const_cast<void*>(given[index].data())
+                                                                               : outputs[index].mutable_data());
       void* pointer = base + external.slot.offset;
       const auto s = static_cast<size_t>(external.step), o = static_cast<size_t>(external.operand);
       if (external.output_operand) {
@@ -194,8 +201,10 @@ struct Session::Impl {
     void* scratch = compiled.arena.get() + plan.scratch_offset;
     for (size_t s = 0; s < plan.steps.size(); ++s) {
       const auto start = profile ? Clock::now() : Clock::time_point();
-      Status status = plan.steps[s].kernel.run({plan.input_pointers[s].data(), plan.output_pointers[s].data(), scratch});
-      if (!status.ok()) return status.WithPrefix(fmt::format("{} '{}': ", plan.steps[s].info.op, plan.steps[s].info.node));
+      Status status =
+          plan.steps[s].kernel.run({plan.input_pointers[s].data(), plan.output_pointers[s].data(), scratch});
+      if (!status.ok())
+        return status.WithPrefix(fmt::format("{} '{}': ", plan.steps[s].info.op, plan.steps[s].info.node));
       if (profile) plan.info.steps[s].milliseconds = 1e3 * SecondsSince(start);
     }
     return {};
@@ -203,12 +212,14 @@ struct Session::Impl {
 
   static Status CheckOutputs(const Plan& plan, const std::vector<std::string>& names, std::span<Tensor> outputs) {
     if (outputs.size() != plan.outputs.size()) {
-      return InvalidArgument(fmt::format("{} outputs were given, the model has {}", outputs.size(), plan.outputs.size()));
+      return InvalidArgument(
+          fmt::format("{} outputs were given, the model has {}", outputs.size(), plan.outputs.size()));
     }
     for (size_t i = 0; i < outputs.size(); ++i) {
       if (outputs[i].dtype() == plan.outputs[i].dtype && outputs[i].dims() == plan.outputs[i].dims) continue;
-      return InvalidArgument(fmt::format("output '{}' is {} {}, the tensor given is {} {}", names[i], NameOf(plan.outputs[i].dtype),
-                                         ToString(plan.outputs[i].dims), NameOf(outputs[i].dtype()), ToString(outputs[i].dims())));
+      return InvalidArgument(fmt::format("output '{}' is {} {}, the tensor given is {} {}", names[i],
+                                         NameOf(plan.outputs[i].dtype), ToString(plan.outputs[i].dims),
+                                         NameOf(outputs[i].dtype()), ToString(outputs[i].dims())));
     }
     return {};
   }
@@ -232,7 +243,8 @@ Result<Session> Session::Create(Graph graph, const SessionOptions& options) {
   OCTAVO_RETURN_IF_ERROR(CheckSupported(graph));
   auto impl = std::make_unique<Impl>();
   impl->options = options;
-  if (options.threads < 0) return InvalidArgument(fmt::format("threads is {}; it must be 0 (all cores) or more", options.threads));
+  if (options.threads < 0)
+    return InvalidArgument(fmt::format("threads is {}; it must be 0 (all cores) or more", options.threads));
   if (options.threads == 0) impl->options.threads = omp_get_num_procs();
   const auto known = PassNames();
   for (const auto& name : options.disabled_passes) {
@@ -280,7 +292,8 @@ Result<std::vector<Tensor>> Session::Run(const std::map<std::string, Tensor>& in
     ordered.push_back(it->second);
   }
   for (const auto& [name, tensor] : inputs) {
-    const bool known = std::any_of(impl_->inputs.begin(), impl_->inputs.end(), [&](const Value& v) { return v.name == name; });
+    const bool known =
+        std::any_of(impl_->inputs.begin(), impl_->inputs.end(), [&](const Value& v) { return v.name == name; });
     if (!known) return InvalidArgument(fmt::format("the model has no input '{}'", name));
   }
   return Run(ordered);
@@ -298,6 +311,8 @@ Status Session::Profile(std::span<const Tensor> inputs) {
   return impl_->Execute(*compiled, inputs, outputs, true);
 }
 
-const PlanInfo& Session::plan() const { return impl_->plans.empty() ? impl_->no_plan : impl_->plans.front().plan->info; }
+const PlanInfo& Session::plan() const {
+  return impl_->plans.empty() ? impl_->no_plan : impl_->plans.front().plan->info;
+}
 
 }  // namespace octavo

@@ -1,12 +1,12 @@
 #include "octavo/session.h"
 
+#include <gtest/gtest.h>
+
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <new>
 #include <random>
-
-#include <gtest/gtest.h>
 
 #include "base/allocation_guard.h"
 #include "graph/shape_inference.h"
@@ -18,7 +18,8 @@ std::atomic<int64_t> allocations{0};
 void* CountedAllocation(std::size_t bytes, std::size_t alignment) {
   if (!octavo::AllocationExemption::Active()) allocations.fetch_add(1, std::memory_order_relaxed);
   void* p = nullptr;
-  if (posix_memalign(&p, alignment < sizeof(void*) ? sizeof(void*) : alignment, bytes == 0 ? 1 : bytes) != 0) throw std::bad_alloc();
+  if (posix_memalign(&p, alignment < sizeof(void*) ? sizeof(void*) : alignment, bytes == 0 ? 1 : bytes) != 0)
+    throw std::bad_alloc();
   return p;
 }
 }  // namespace
@@ -26,8 +27,12 @@ void* CountedAllocation(std::size_t bytes, std::size_t alignment) {
 // Every allocation of this test binary is counted; AllocationExemption leaves out those inside oneDNN's execute.
 void* operator new(std::size_t bytes) { return CountedAllocation(bytes, 16); }
 void* operator new[](std::size_t bytes) { return CountedAllocation(bytes, 16); }
-void* operator new(std::size_t bytes, std::align_val_t a) { return CountedAllocation(bytes, static_cast<std::size_t>(a)); }
-void* operator new[](std::size_t bytes, std::align_val_t a) { return CountedAllocation(bytes, static_cast<std::size_t>(a)); }
+void* operator new(std::size_t bytes, std::align_val_t a) {
+  return CountedAllocation(bytes, static_cast<std::size_t>(a));
+}
+void* operator new[](std::size_t bytes, std::align_val_t a) {
+  return CountedAllocation(bytes, static_cast<std::size_t>(a));
+}
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete[](void* p) noexcept { std::free(p); }
 void operator delete(void* p, std::size_t) noexcept { std::free(p); }
@@ -74,7 +79,8 @@ struct Builder {
 double SqnrDb(const Tensor& reference, const Tensor& tensor) {
   double signal = 0, noise = 0;
   for (int64_t i = 0; i < reference.size(); ++i) {
-    const double r = reference.values<float>()[static_cast<size_t>(i)], d = r - tensor.values<float>()[static_cast<size_t>(i)];
+    const double r = reference.values<float>()[static_cast<size_t>(i)],
+                 d = r - tensor.values<float>()[static_cast<size_t>(i)];
     signal += r * r;
     noise += d * d;
   }
@@ -102,10 +108,14 @@ double EngineSqnr(const Graph& graph, const Tensor& input, SessionOptions option
 Graph SmallNetwork(Random& random) {
   Builder b({1, 3, 20, 28});
   const auto conv = [&](ValueId x, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t group) {
-    const ValueId w = b.Constant(random.Normal({out, in / group, kernel, kernel}, 1 / std::sqrt(static_cast<float>(in / group * kernel * kernel))));
+    const ValueId w = b.Constant(random.Normal({out, in / group, kernel, kernel},
+                                               1 / std::sqrt(static_cast<float>(in / group * kernel * kernel))));
     const ValueId bias = b.Constant(random.Normal({out}, 0.1f));
     const int64_t pad = kernel / 2;
-    return b.Op("Conv", {x, w, bias}, {{"strides", std::vector<int64_t>{stride, stride}}, {"pads", std::vector<int64_t>{pad, pad, pad, pad}}, {"group", group}});
+    return b.Op("Conv", {x, w, bias},
+                {{"strides", std::vector<int64_t>{stride, stride}},
+                 {"pads", std::vector<int64_t>{pad, pad, pad, pad}},
+                 {"group", group}});
   };
   const ValueId stem = b.Op("Relu", {conv(b.graph.inputs[0], 3, 16, 3, 2, 1)});
   const ValueId expanded = b.Op("HardSwish", {conv(stem, 16, 64, 1, 1, 1)});
@@ -116,7 +126,9 @@ Graph SmallNetwork(Random& random) {
   const ValueId tokens = b.Op("Transpose", {flat}, {{"perm", std::vector<int64_t>{0, 2, 1}}});
   const ValueId linear = b.Op("MatMul", {tokens, b.Constant(random.Normal({32, 24}, 0.2f))});
   const ValueId biased = b.Op("Add", {b.Constant(random.Normal({24}, 0.1f)), linear});
-  const ValueId scores = b.Op("Softmax", {b.Op("MatMul", {biased, b.Op("Transpose", {biased}, {{"perm", std::vector<int64_t>{0, 2, 1}}})})}, {{"axis", int64_t{-1}}});
+  const ValueId scores = b.Op(
+      "Softmax", {b.Op("MatMul", {biased, b.Op("Transpose", {biased}, {{"perm", std::vector<int64_t>{0, 2, 1}}})})},
+      {{"axis", int64_t{-1}}});
   b.Output(b.Op("MatMul", {scores, biased}));
   b.Output(block);
   return std::move(b.graph);
@@ -149,7 +161,8 @@ TEST(Session, RepeatsItsBits) {
   options.threads = 1;
   auto a = Session::Create(graph, options), b = Session::Create(graph, options);
   ASSERT_TRUE(a.ok() && b.ok());
-  auto first = a->Run(std::vector<Tensor>{input}), again = a->Run(std::vector<Tensor>{input}), other = b->Run(std::vector<Tensor>{input});
+  auto first = a->Run(std::vector<Tensor>{input}), again = a->Run(std::vector<Tensor>{input}),
+       other = b->Run(std::vector<Tensor>{input});
   ASSERT_TRUE(first.ok() && again.ok() && other.ok());
   for (size_t i = 0; i < first->size(); ++i) {
     EXPECT_EQ(std::memcmp((*first)[i].data(), (*again)[i].data(), (*first)[i].bytes()), 0);
@@ -180,7 +193,8 @@ TEST(Session, PlansForEveryShape) {
   Builder b({-1, 3, -1, -1});
   Random random(5);
   const ValueId w = b.Constant(random.Normal({8, 3, 3, 3}, 0.2f));
-  b.Output(b.Op("Relu", {b.Op("Conv", {b.graph.inputs[0], w}, {{"auto_pad", std::string("SAME_UPPER")}, {"strides", std::vector<int64_t>{2, 2}}})}));
+  b.Output(b.Op("Relu", {b.Op("Conv", {b.graph.inputs[0], w},
+                              {{"auto_pad", std::string("SAME_UPPER")}, {"strides", std::vector<int64_t>{2, 2}}})}));
   auto session = Session::Create(b.graph);
   ASSERT_TRUE(session.ok());
   for (const auto& dims : {Dims{1, 3, 8, 8}, Dims{2, 3, 9, 13}, Dims{1, 3, 8, 8}}) {
@@ -206,7 +220,8 @@ TEST(Session, ObservedValuesAreReturnedAndNotFused) {
   auto outputs = session->Run(std::vector<Tensor>{random.Normal({1, 4, 6, 6})});
   ASSERT_TRUE(outputs.ok()) << outputs.status().message();
   ASSERT_EQ(outputs->size(), 2u);
-  for (size_t i = 0; i < 144; ++i) EXPECT_EQ((*outputs)[0].values<float>()[i], std::max(0.0f, (*outputs)[1].values<float>()[i]));
+  for (size_t i = 0; i < 144; ++i)
+    EXPECT_EQ((*outputs)[0].values<float>()[i], std::max(0.0f, (*outputs)[1].values<float>()[i]));
 }
 
 TEST(Session, SaysWhatIsWrong) {
