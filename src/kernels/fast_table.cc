@@ -6,6 +6,7 @@
 #include "kernels/copy/copy.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/layer_norm/layer_norm.h"
+#include "kernels/linear_attention/linear_attention.h"
 #include "kernels/simd/targets.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/fast_table.cc"
@@ -67,6 +68,7 @@ constexpr FastKernelRow kRows[] = {
     {"", "Expand", BindFastExpand},
     {"", "Cast", BindFastCast},
     {kOctavoDomain, "LayerNorm", BindFastLayerNorm},
+    {kOctavoDomain, "LinearAttention", BindFastLinearAttention},
 };
 
 using KernelKey = std::pair<std::string_view, std::string_view>;  // domain, op

@@ -44,9 +44,9 @@ inline Dims StridesOf(const Dims& dims, Layout layout) {
 }
 
 // An operand with memory of its own.
-class StridedTensor {
+class TestOperand {
  public:
-  StridedTensor(DType dtype, const Dims& dims, Layout layout = Layout::kContiguous) {
+  TestOperand(DType dtype, const Dims& dims, Layout layout = Layout::kContiguous) {
     operand.present = true;
     operand.dtype = dtype;
     operand.dims = dims;
@@ -123,9 +123,9 @@ inline std::vector<float> RandomValues(const Dims& dims, uint32_t seed, float lo
   return result;
 }
 
-inline StridedTensor RandomTensor(DType dtype, const Dims& dims, Layout layout, uint32_t seed, float low = -4,
-                                  float high = 4) {
-  StridedTensor tensor(dtype, dims, layout);
+inline TestOperand RandomTensor(DType dtype, const Dims& dims, Layout layout, uint32_t seed, float low = -4,
+                                float high = 4) {
+  TestOperand tensor(dtype, dims, layout);
   tensor.Set(RandomValues(dims, seed, low, high));
   return tensor;
 }
@@ -140,15 +140,15 @@ inline Node NodeOf(std::string op, std::map<std::string, Attribute> attributes =
 
 // Binds and runs; null inputs are absent.
 inline Status RunKernel(BindFn bind, const Node& node, int64_t opset, int threads,
-                        const std::vector<StridedTensor*>& inputs, const std::vector<StridedTensor*>& outputs) {
+                        const std::vector<TestOperand*>& inputs, const std::vector<TestOperand*>& outputs) {
   std::vector<Operand> in, out;
   std::vector<const void*> in_data;
   std::vector<void*> out_data;
-  for (StridedTensor* tensor : inputs) {
+  for (TestOperand* tensor : inputs) {
     in.push_back(tensor ? tensor->operand : Operand());
     in_data.push_back(tensor ? tensor->data() : nullptr);
   }
-  for (StridedTensor* tensor : outputs) {
+  for (TestOperand* tensor : outputs) {
     out.push_back(tensor->operand);
     out_data.push_back(tensor->data());
   }
@@ -160,12 +160,12 @@ inline Status RunKernel(BindFn bind, const Node& node, int64_t opset, int thread
 }
 
 // The generic kernel's output on contiguous float32 copies of the inputs.
-inline std::vector<float> RunGeneric(const Node& node, int64_t opset, const std::vector<StridedTensor*>& inputs,
+inline std::vector<float> RunGeneric(const Node& node, int64_t opset, const std::vector<TestOperand*>& inputs,
                                      const Dims& output_dims) {
-  std::vector<StridedTensor> copies;
+  std::vector<TestOperand> copies;
   copies.reserve(inputs.size());
-  std::vector<StridedTensor*> pointers;
-  for (StridedTensor* tensor : inputs) {
+  std::vector<TestOperand*> pointers;
+  for (TestOperand* tensor : inputs) {
     if (tensor == nullptr) {
       pointers.push_back(nullptr);
       continue;
@@ -174,7 +174,7 @@ inline std::vector<float> RunGeneric(const Node& node, int64_t opset, const std:
     copies.back().Set(tensor->Get());
     pointers.push_back(&copies.back());
   }
-  StridedTensor output(DType::kFloat32, output_dims);
+  TestOperand output(DType::kFloat32, output_dims);
   const Status status = RunKernel(FindGenericKernel(node.domain, node.op), node, opset, 1, pointers, {&output});
   EXPECT_TRUE(status.ok()) << status.message();
   return output.Get();

@@ -15,7 +15,7 @@ std::vector<float> Integers(const Dims& dims, uint32_t seed) {
 }
 
 void CheckCopy(DType from_type, Layout from_layout, DType to_type, Layout to_layout, const Dims& dims, int threads) {
-  StridedTensor from(from_type, dims, from_layout), to(to_type, dims, to_layout);
+  TestOperand from(from_type, dims, from_layout), to(to_type, dims, to_layout);
   from.Set(Integers(dims, 1));
   auto kernel = BindCopy(from.operand, to.operand, threads);
   ASSERT_TRUE(kernel.ok()) << kernel.status().message();
@@ -56,11 +56,11 @@ TEST(CopyTest, RoundsToNearestEvenAndKeepsNan) {
   const std::vector<float> values = {1.00390625f, 1.01171875f, -1.00390625f, 3.4e38f, nan, 1e-40f, 0.1f, -0.0f};
   ForEachIsa([&] {
     for (const Layout layout : {Layout::kContiguous, Layout::kReversed}) {
-      StridedTensor from(DType::kFloat32, {8, 32}, layout), to(DType::kBFloat16, {8, 32});
+      TestOperand from(DType::kFloat32, {8, 32}, layout), to(DType::kBFloat16, {8, 32});
       std::vector<float> all;
       for (size_t i = 0; i < 256; ++i) all.push_back(values[i % values.size()]);
       from.Set(all);
-      StridedTensor expected(DType::kBFloat16, {8, 32});
+      TestOperand expected(DType::kBFloat16, {8, 32});
       expected.Set(all);
       const void* in[] = {from.data()};
       void* out[] = {to.data()};
@@ -73,13 +73,13 @@ TEST(CopyTest, RoundsToNearestEvenAndKeepsNan) {
 }
 
 TEST(CopyTest, OtherConversionsAreUnsupported) {
-  const StridedTensor from(DType::kInt64, {3}), to(DType::kFloat32, {3});
+  const TestOperand from(DType::kInt64, {3}), to(DType::kFloat32, {3});
   EXPECT_EQ(BindCopy(from.operand, to.operand, 1).status().code(), ErrorCode::kUnsupported);
 }
 
 TEST(CopyTest, TransposeMovesAxes) {
   ForEachIsa([] {
-    StridedTensor x(DType::kFloat32, {2, 33, 5, 17}, Layout::kChannelsLast), y(DType::kFloat32, {2, 17, 33, 5});
+    TestOperand x(DType::kFloat32, {2, 33, 5, 17}, Layout::kChannelsLast), y(DType::kFloat32, {2, 17, 33, 5});
     x.Set(Integers({2, 33, 5, 17}, 2));
     const Node node = NodeOf("Transpose", {{"perm", std::vector<int64_t>{0, 3, 1, 2}}});
     ASSERT_TRUE(RunKernel(BindFastTranspose, node, 13, 2, {&x}, {&y}).ok());
@@ -99,10 +99,10 @@ TEST(CopyTest, TransposeMovesAxes) {
 TEST(CopyTest, ConcatAndSplitUndoEachOther) {
   ForEachIsa([] {
     for (const Layout layout : {Layout::kContiguous, Layout::kChannelsLast}) {
-      StridedTensor a(DType::kFloat32, {2, 3, 4, 5}, Layout::kContiguous);
-      StridedTensor b(DType::kFloat32, {2, 17, 4, 5}, Layout::kChannelsLast);
-      StridedTensor whole(DType::kFloat32, {2, 20, 4, 5}, layout);
-      StridedTensor a2(DType::kFloat32, {2, 3, 4, 5}), b2(DType::kFloat32, {2, 17, 4, 5});
+      TestOperand a(DType::kFloat32, {2, 3, 4, 5}, Layout::kContiguous);
+      TestOperand b(DType::kFloat32, {2, 17, 4, 5}, Layout::kChannelsLast);
+      TestOperand whole(DType::kFloat32, {2, 20, 4, 5}, layout);
+      TestOperand a2(DType::kFloat32, {2, 3, 4, 5}), b2(DType::kFloat32, {2, 17, 4, 5});
       a.Set(Integers({2, 3, 4, 5}, 3));
       b.Set(Integers({2, 17, 4, 5}, 4));
       const Node node = NodeOf("Concat", {{"axis", int64_t{-3}}}), split = NodeOf("Split", {{"axis", int64_t{1}}});
@@ -120,12 +120,12 @@ TEST(CopyTest, ConcatAndSplitUndoEachOther) {
 }
 
 TEST(CopyTest, SliceFollowsOnnx) {
-  StridedTensor x(DType::kFloat32, {6, 9}), y(DType::kFloat32, {3, 4});
+  TestOperand x(DType::kFloat32, {6, 9}), y(DType::kFloat32, {3, 4});
   x.Set(Integers({6, 9}, 5));
   // Rows 4, 2, 0 (a negative step from beyond the end) and columns 1, 3, 5, 7.
   const Tensor starts = Tensor::FromVector<int64_t>({2}, {-2, 1}), ends = Tensor::FromVector<int64_t>({2}, {-100, 8});
   const Tensor axes = Tensor::FromVector<int64_t>({2}, {0, -1}), steps = Tensor::FromVector<int64_t>({2}, {-2, 2});
-  std::vector<StridedTensor> bounds(4, StridedTensor(DType::kInt64, {2}));
+  std::vector<TestOperand> bounds(4, TestOperand(DType::kInt64, {2}));
   const Tensor* constants[] = {&starts, &ends, &axes, &steps};
   for (size_t i = 0; i < 4; ++i) bounds[i].operand.constant = constants[i];
   ASSERT_TRUE(
@@ -142,7 +142,7 @@ TEST(CopyTest, SliceFollowsOnnx) {
 
 TEST(CopyTest, ExpandRepeats) {
   ForEachIsa([] {
-    StridedTensor x(DType::kFloat32, {3, 1}), y(DType::kFloat32, {2, 3, 17}, Layout::kChannelsLast);
+    TestOperand x(DType::kFloat32, {3, 1}), y(DType::kFloat32, {2, 3, 17}, Layout::kChannelsLast);
     x.Set({5, 6, 7});
     ASSERT_TRUE(RunKernel(BindFastExpand, NodeOf("Expand"), 13, 1, {&x}, {&y}).ok());
     const std::vector<float> out = y.Get();

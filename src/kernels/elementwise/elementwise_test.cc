@@ -54,8 +54,8 @@ TEST(ElementwiseTest, UnaryOpsMatchTheGenericKernels) {
       const Node node = NodeOf(c.op, c.attributes, c.domain);
       for (const Dims& dims :
            {Dims{1}, Dims{7}, Dims{17}, Dims{257}, Dims{40000}, Dims{2, 3, 5, 7}, Dims{1, 33, 4, 9}}) {
-        StridedTensor x = RandomTensor(DType::kFloat32, dims, Layout::kContiguous, 1, c.low, c.high);
-        StridedTensor y(DType::kFloat32, dims);
+        TestOperand x = RandomTensor(DType::kFloat32, dims, Layout::kContiguous, 1, c.low, c.high);
+        TestOperand y(DType::kFloat32, dims);
         const Status status = RunKernel(FindFastKernel(c.domain, c.op), node, 20, 2, {&x}, {&y});
         ASSERT_TRUE(status.ok()) << status.message();
         ExpectClose(y.Get(), RunGeneric(node, 20, {&x}, dims), c.relative, c.absolute, c.op + ToString(dims));
@@ -72,9 +72,9 @@ TEST(ElementwiseTest, UnaryOpsTakeAnyLayoutAndMixOfTypes) {
         for (const Layout to : kAllLayouts) {
           for (const DType in : {DType::kFloat32, DType::kBFloat16}) {
             for (const DType out : {DType::kFloat32, DType::kBFloat16}) {
-              StridedTensor x = RandomTensor(in, dims, from, 2), y(out, dims, to);
+              TestOperand x = RandomTensor(in, dims, from, 2), y(out, dims, to);
               ASSERT_TRUE(RunKernel(BindFastUnary, node, 20, 2, {&x}, {&y}).ok());
-              StridedTensor expected(out, dims);
+              TestOperand expected(out, dims);
               expected.Set(RunGeneric(node, 20, {&x}, dims));
               // Relu is exact; rounding to bfloat16 is ours and the test's alike.
               ExpectClose(y.Get(), expected.Get(), 0, 0, ToString(dims));
@@ -95,7 +95,7 @@ TEST(ElementwiseTest, SpecialValuesStaySpecial) {
     for (const char* op :
          {"Relu", "Exp", "Sigmoid", "Tanh", "Erf", "Sqrt", "Log", "Reciprocal", "Abs", "HardSigmoid"}) {
       const Node node = NodeOf(op);
-      StridedTensor x(DType::kFloat32, dims), y(DType::kFloat32, dims);
+      TestOperand x(DType::kFloat32, dims), y(DType::kFloat32, dims);
       x.Set(values);
       ASSERT_TRUE(RunKernel(BindFastUnary, node, 20, 1, {&x}, {&y}).ok());
       // A subnormal's last bit is worth 1.4e-45; erf's rational form scales it up by 1e2 before it divides.
@@ -120,9 +120,9 @@ TEST(ElementwiseTest, BinaryOpsBroadcastAnyWay) {
           dims[dims.size() - right.size() + d] = std::max(dims[dims.size() - right.size() + d], right[d]);
         }
         for (const Layout layout : kAllLayouts) {
-          StridedTensor a = RandomTensor(DType::kFloat32, left, layout, 3);
-          StridedTensor b = RandomTensor(DType::kFloat32, right, Layout::kContiguous, 4, 1, 5);
-          StridedTensor y(DType::kFloat32, dims, layout == Layout::kSliced ? Layout::kChannelsLast : layout);
+          TestOperand a = RandomTensor(DType::kFloat32, left, layout, 3);
+          TestOperand b = RandomTensor(DType::kFloat32, right, Layout::kContiguous, 4, 1, 5);
+          TestOperand y(DType::kFloat32, dims, layout == Layout::kSliced ? Layout::kChannelsLast : layout);
           ASSERT_TRUE(RunKernel(BindFastBinary, node, 20, 2, {&a, &b}, {&y}).ok());
           // One IEEE operation.
           ExpectClose(y.Get(), RunGeneric(node, 20, {&a, &b}, dims), 0, 0, op + ToString(left) + ToString(right));
@@ -137,9 +137,9 @@ TEST(ElementwiseTest, BinaryOpsMixTypes) {
     const Dims dims = {2, 33, 5, 7};
     for (const DType in : {DType::kFloat32, DType::kBFloat16}) {
       for (const DType out : {DType::kFloat32, DType::kBFloat16}) {
-        StridedTensor a = RandomTensor(DType::kBFloat16, dims, Layout::kChannelsLast, 5);
-        StridedTensor b = RandomTensor(in, {33, 1, 1}, Layout::kContiguous, 6);
-        StridedTensor y(out, dims, Layout::kChannelsLast), expected(out, dims);
+        TestOperand a = RandomTensor(DType::kBFloat16, dims, Layout::kChannelsLast, 5);
+        TestOperand b = RandomTensor(in, {33, 1, 1}, Layout::kContiguous, 6);
+        TestOperand y(out, dims, Layout::kChannelsLast), expected(out, dims);
         ASSERT_TRUE(RunKernel(BindFastBinary, NodeOf("Mul"), 20, 2, {&a, &b}, {&y}).ok());
         expected.Set(RunGeneric(NodeOf("Mul"), 20, {&a, &b}, dims));
         // One IEEE product, then the same rounding.
@@ -153,7 +153,7 @@ TEST(ElementwiseTest, MinAndMaxKeepNan) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   ForEachIsa([&] {
     for (const char* op : {"Min", "Max"}) {
-      StridedTensor a(DType::kFloat32, {3}), b(DType::kFloat32, {3}), y(DType::kFloat32, {3});
+      TestOperand a(DType::kFloat32, {3}), b(DType::kFloat32, {3}), y(DType::kFloat32, {3});
       a.Set({nan, 1, nan});
       b.Set({2, nan, nan});
       ASSERT_TRUE(RunKernel(BindFastBinary, NodeOf(op), 20, 1, {&a, &b}, {&y}).ok());
@@ -164,8 +164,8 @@ TEST(ElementwiseTest, MinAndMaxKeepNan) {
 
 TEST(ElementwiseTest, ClipReadsItsBoundsOnEveryRun) {
   ForEachIsa([] {
-    StridedTensor x = RandomTensor(DType::kFloat32, {257}, Layout::kContiguous, 7), y(DType::kFloat32, {257});
-    StridedTensor low(DType::kFloat32, {}), high(DType::kFloat32, {});
+    TestOperand x = RandomTensor(DType::kFloat32, {257}, Layout::kContiguous, 7), y(DType::kFloat32, {257});
+    TestOperand low(DType::kFloat32, {}), high(DType::kFloat32, {});
     low.Set({-1});
     high.Set({2});
     for (const auto& inputs : {std::vector{&x, &low, &high}, {&x, nullptr, &high}, {&x, &low}, {&x}}) {
@@ -181,8 +181,8 @@ TEST(ElementwiseTest, ClipReadsItsBoundsOnEveryRun) {
 TEST(ElementwiseTest, PowTakesTheExponentsItKnows) {
   for (const float exponent : {2.0f, 0.5f, -0.5f, 3.0f}) {
     const Tensor constant = Tensor::Scalar(exponent);
-    StridedTensor x = RandomTensor(DType::kFloat32, {2, 33}, Layout::kContiguous, 8, 0.1f, 9);
-    StridedTensor e(DType::kFloat32, {}), y(DType::kFloat32, {2, 33});
+    TestOperand x = RandomTensor(DType::kFloat32, {2, 33}, Layout::kContiguous, 8, 0.1f, 9);
+    TestOperand e(DType::kFloat32, {}), y(DType::kFloat32, {2, 33});
     e.Set({exponent});
     e.operand.constant = &constant;
     const Status status = RunKernel(BindFastPow, NodeOf("Pow"), 15, 1, {&x, &e}, {&y});
@@ -197,14 +197,14 @@ TEST(ElementwiseTest, PowTakesTheExponentsItKnows) {
 }
 
 TEST(ElementwiseTest, OtherTypesAreUnsupported) {
-  StridedTensor x = RandomTensor(DType::kInt64, {4}, Layout::kContiguous, 9), y(DType::kInt64, {4});
+  TestOperand x = RandomTensor(DType::kInt64, {4}, Layout::kContiguous, 9), y(DType::kInt64, {4});
   EXPECT_EQ(RunKernel(BindFastBinary, NodeOf("Add"), 14, 1, {&x, &x}, {&y}).code(), ErrorCode::kUnsupported);
   EXPECT_EQ(RunKernel(BindFastUnary, NodeOf("Neg"), 14, 1, {&x}, {&y}).code(), ErrorCode::kUnsupported);
 }
 
 TEST(ElementwiseTest, AUnaryRowMayBeComputedInPlace) {
   ForEachIsa([] {
-    StridedTensor x = RandomTensor(DType::kFloat32, {257}, Layout::kContiguous, 10);
+    TestOperand x = RandomTensor(DType::kFloat32, {257}, Layout::kContiguous, 10);
     const std::vector<float> expected = RunGeneric(NodeOf("Exp"), 13, {&x}, {257});
     std::vector<Operand> operand = {x.operand};
     const Node node = NodeOf("Exp");

@@ -36,9 +36,9 @@ TEST(LayerNormTest, MatchesTheGenericKernel) {
       for (const DType in : {DType::kFloat32, DType::kBFloat16}) {
         for (const DType out : {DType::kFloat32, DType::kBFloat16}) {
           // A mean of twice the deviation.
-          StridedTensor x = RandomTensor(in, c.dims, c.from, 1, -1, 8), y(out, c.dims, c.to);
-          StridedTensor scale = RandomTensor(DType::kFloat32, {size}, Layout::kContiguous, 2);
-          StridedTensor bias = RandomTensor(DType::kBFloat16, {size}, Layout::kContiguous, 3);
+          TestOperand x = RandomTensor(in, c.dims, c.from, 1, -1, 8), y(out, c.dims, c.to);
+          TestOperand scale = RandomTensor(DType::kFloat32, {size}, Layout::kContiguous, 2);
+          TestOperand bias = RandomTensor(DType::kBFloat16, {size}, Layout::kContiguous, 3);
           for (const auto& inputs : {std::vector{&x, &scale, &bias}, {&x, &scale}, {&x}}) {
             const Status status = RunKernel(BindFastLayerNorm, node, 1, 2, inputs, {&y});
             ASSERT_TRUE(status.ok()) << status.message();
@@ -47,7 +47,9 @@ TEST(LayerNormTest, MatchesTheGenericKernel) {
             // of 2.6 and scaled by up to 4; rounding to bfloat16 on top.
             const double relative = out == DType::kBFloat16 ? kBFloat16Rounding : 1e-6;
             ExpectClose(y.Get(), expected, relative, 2e-5, ToString(c.dims));
-            if (out == DType::kFloat32 && size > 1) EXPECT_GE(SqnrDb(y.Get(), expected), 120);
+            if (out == DType::kFloat32 && size > 1) {
+              EXPECT_GE(SqnrDb(y.Get(), expected), 120);
+            }
           }
         }
       }
@@ -57,8 +59,8 @@ TEST(LayerNormTest, MatchesTheGenericKernel) {
 
 TEST(LayerNormTest, KeepsItsPrecisionBesideALargeMean) {
   ForEachIsa([] {
-    StridedTensor x = RandomTensor(DType::kFloat32, {4, 768}, Layout::kContiguous, 4, 999, 1001);
-    StridedTensor y(DType::kFloat32, {4, 768});
+    TestOperand x = RandomTensor(DType::kFloat32, {4, 768}, Layout::kContiguous, 4, 999, 1001);
+    TestOperand y(DType::kFloat32, {4, 768});
     const Node node = NodeOf("LayerNorm", {{"axis", int64_t{-1}}}, "octavo");
     ASSERT_TRUE(RunKernel(BindFastLayerNorm, node, 1, 1, {&x}, {&y}).ok());
     // Distances from the rounded mean are exact, and the second pass finds what that mean lacks.
@@ -67,7 +69,7 @@ TEST(LayerNormTest, KeepsItsPrecisionBesideALargeMean) {
 }
 
 TEST(LayerNormTest, AnAxisWithoutNeighboursIsUnsupported) {
-  StridedTensor x = RandomTensor(DType::kFloat32, {2, 8, 3, 3}, Layout::kContiguous, 5), y = x;
+  TestOperand x = RandomTensor(DType::kFloat32, {2, 8, 3, 3}, Layout::kContiguous, 5), y = x;
   const Node node = NodeOf("LayerNorm", {{"axis", int64_t{1}}}, "octavo");
   EXPECT_EQ(RunKernel(BindFastLayerNorm, node, 1, 1, {&x}, {&y}).code(), ErrorCode::kUnsupported);
 }

@@ -1,0 +1,273 @@
+#include "kernels/linear_attention/linear_attention.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#include "kernels/batch_matrix.h"
+#include "kernels/parts.h"
+#include "kernels/simd/targets.h"
+#include "kernels/strided.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/linear_attention/linear_attention.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/simd/multiply-inl.h"
+#include "kernels/simd/vectors-inl.h"
+
+#ifndef OCTAVO_KERNELS_LINEAR_ATTENTION_ONCE_
+#define OCTAVO_KERNELS_LINEAR_ATTENTION_ONCE_
+namespace octavo {
+
+// Tokens whose channels are held in L1 at a time: 3 x 64 x 32 floats are 24 KB.
+constexpr int64_t kTokenBlock = 64;
+
+// Rows of one operand in memory: token t starts at data + t * step.
+struct TokenRows {
+  DType dtype;
+  const void* data;
+  int64_t step;
+};
+
+struct LinearAttentionSizes {
+  int64_t depth = 0, width = 0;                // channels of q and k, of v
+  int64_t padded_depth = 0, padded_width = 0;  // rounded up to vectors
+
+  // v relu(k)^T transposed, [depth][padded_width], then the sum of relu(k), [padded_depth].
+  int64_t state_size() const { return depth * padded_width + padded_depth; }
+  // Blocks of q or k, of v, of results.
+  int64_t block_size() const { return kTokenBlock * (padded_depth + padded_width); }
+};
+
+struct LinearAttentionFns {
+  // state = sums over `tokens` tokens.
+  void (*sum)(const LinearAttentionSizes& sizes, TokenRows k, TokenRows v, int64_t tokens, float* state, float* block);
+  void (*attend)(const LinearAttentionSizes& sizes, TokenRows q, int64_t tokens, const float* state, float epsilon,
+                 DType y_type, void* y, int64_t y_step, float* block);
+};
+
+}  // namespace octavo
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace octavo {
+namespace HWY_NAMESPACE {
+namespace {
+
+using V = FloatVec;
+constexpr FloatTag kTag;
+
+// One token's channels as floats, padded with zeros.
+template <typename T>
+HWY_INLINE void LoadToken(const T* from, int64_t n, int64_t padded, bool relu, float* to) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(kTag));
+  const V zero = hn::Zero(kTag);
+  for (int64_t i = 0; i < padded; i += lanes) {
+    V x = zero;
+    if (i + lanes <= n) {
+      x = LoadFloats(kTag, from + i);
+    } else if (i < n) {
+      x = LoadFirst(kTag, from + i, static_cast<size_t>(n - i));
+    }
+    hn::StoreU(relu ? MaxElseSecond(zero, x) : x, kTag, to + i);
+  }
+}
+
+void LoadTokens(const TokenRows& rows, int64_t first, int64_t count, int64_t n, int64_t padded, bool relu, float* to) {
+  for (int64_t t = 0; t < count; ++t) {
+    const int64_t at = (first + t) * rows.step;
+    if (rows.dtype == DType::kFloat32) {
+      LoadToken(static_cast<const float*>(rows.data) + at, n, padded, relu, to + t * padded);
+    } else {
+      LoadToken(static_cast<const uint16_t*>(rows.data) + at, n, padded, relu, to + t * padded);
+    }
+  }
+}
+
+// sums += the rows of a block, added up.
+HWY_INLINE void AddRows(const float* block, int64_t count, int64_t padded, float* sums) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(kTag));
+  for (int64_t i = 0; i < padded; i += lanes) {
+    V sum = hn::Zero(kTag);
+    for (int64_t t = 0; t < count; ++t) sum = hn::Add(sum, hn::LoadU(kTag, block + t * padded + i));
+    hn::StoreU(hn::Add(sum, hn::LoadU(kTag, sums + i)), kTag, sums + i);
+  }
+}
+
+void SumKeysAndValues(const LinearAttentionSizes& s, TokenRows k, TokenRows v, int64_t tokens, float* state,
+                      float* block) {
+  float* keys = block;
+  float* values = block + kTokenBlock * s.padded_depth;
+  float* key_sum = state + s.depth * s.padded_width;
+  memset(state, 0, static_cast<size_t>(s.state_size()) * sizeof(float));
+  for (int64_t t = 0; t < tokens; t += kTokenBlock) {
+    const int64_t count = HWY_MIN(kTokenBlock, tokens - t);
+    LoadTokens(k, t, count, s.depth, s.padded_depth, true, keys);
+    LoadTokens(v, t, count, s.width, s.padded_width, false, values);
+    // The block's own sums start at 0: what is added to the large sum is rounded once per block.
+    float* products = values + kTokenBlock * s.padded_width;
+    Multiply({keys, 1, s.padded_depth}, values, s.padded_width, s.depth, count, s.padded_width, products,
+             s.padded_width, false);
+    AddRows(products, 1, s.depth * s.padded_width, state);
+    AddRows(keys, count, s.padded_depth, key_sum);
+  }
+}
+
+HWY_INLINE float DotPadded(const float* a, const float* b, int64_t n) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(kTag));
+  V sum = hn::Zero(kTag);
+  for (int64_t i = 0; i < n; i += lanes) sum = hn::MulAdd(hn::LoadU(kTag, a + i), hn::LoadU(kTag, b + i), sum);
+  return hn::GetLane(hn::SumOfLanes(kTag, sum));
+}
+
+template <typename T>
+HWY_INLINE void StoreQuotient(const float* x, float divisor, int64_t n, T* y) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(kTag));
+  const V by = hn::Set(kTag, divisor);
+  for (int64_t i = 0; i < n; i += lanes) {
+    const V result = hn::Div(hn::LoadU(kTag, x + i), by);
+    if (i + lanes <= n) {
+      StoreFloats(result, kTag, y + i);
+    } else {
+      StoreFirst(result, kTag, y + i, static_cast<size_t>(n - i));
+    }
+  }
+}
+
+void AttendLinearly(const LinearAttentionSizes& s, TokenRows q, int64_t tokens, const float* state, float epsilon,
+                    DType y_type, void* y, int64_t y_step, float* block) {
+  float* queries = block;
+  float* results = block + kTokenBlock * s.padded_depth;
+  const float* key_sum = state + s.depth * s.padded_width;
+  for (int64_t t = 0; t < tokens; t += kTokenBlock) {
+    const int64_t count = HWY_MIN(kTokenBlock, tokens - t);
+    LoadTokens(q, t, count, s.depth, s.padded_depth, true, queries);
+    Multiply({queries, s.padded_depth, 1}, state, s.padded_width, count, s.depth, s.padded_width, results,
+             s.padded_width, false);
+    for (int64_t i = 0; i < count; ++i) {
+      const float divisor = DotPadded(queries + i * s.padded_depth, key_sum, s.padded_depth) + epsilon;
+      const float* x = results + i * s.padded_width;
+      const int64_t at = (t + i) * y_step;
+      if (y_type == DType::kFloat32) {
+        StoreQuotient(x, divisor, s.width, static_cast<float*>(y) + at);
+      } else {
+        StoreQuotient(x, divisor, s.width, static_cast<uint16_t*>(y) + at);
+      }
+    }
+  }
+}
+
+LinearAttentionFns LinearAttentionOfTarget() { return {SumKeysAndValues, AttendLinearly}; }
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace octavo
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace octavo {
+namespace {
+
+HWY_EXPORT(LinearAttentionOfTarget);
+
+struct LinearAttentionPlan {
+  LinearAttentionSizes sizes;
+  BatchMatrix q, k, v, y;  // rows are channels, columns tokens
+  StridedLoop<4> batch;
+  int64_t splits = 1;  // of each batch element's tokens
+  float epsilon = 0;
+  LinearAttentionFns fns{};
+  int threads = 1;
+
+  int64_t tasks() const { return batch.count() * splits; }
+  // A block, and the products of keys and values of one.
+  int64_t part_size() const { return sizes.block_size() + RoundUpToVector(sizes.state_size()); }
+  int64_t state_stride() const { return RoundUpToVector(sizes.state_size()); }
+  size_t scratch_bytes() const {
+    return static_cast<size_t>(tasks() * state_stride() + threads * part_size()) * sizeof(float);
+  }
+
+  // Calls fn(batch offsets, first token, tokens, state, block) for every part of `tokens` tokens.
+  template <typename Fn>
+  void ForTokens(int64_t tokens, float* scratch, const Fn& fn) const {
+    ParallelForParts(threads, tasks(), 1, [&](int64_t part, int64_t begin, int64_t end) {
+      float* block = scratch + tasks() * state_stride() + part * part_size();
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t split = task % splits, first = tokens * split / splits, last = tokens * (split + 1) / splits;
+        batch.ForEachIn(task / splits, task / splits + 1,
+                        [&](const auto& at) { fn(task, at, first, last - first, block); });
+      }
+    });
+  }
+
+  TokenRows Rows(const BatchMatrix& matrix, const void* data, int64_t offset, int64_t first) const {
+    return {matrix.dtype, matrix.At(data, offset + first * matrix.column_step), matrix.column_step};
+  }
+
+  // Adds the states of a batch element's splits into its first, in order.
+  void AddSplits(float* states) const {
+    for (int64_t b = 0; b < batch.count(); ++b) {
+      float* total = states + b * splits * state_stride();
+      for (int64_t split = 1; split < splits; ++split) {
+        const float* state = total + split * state_stride();
+        for (int64_t i = 0; i < sizes.state_size(); ++i) total[i] += state[i];
+      }
+    }
+  }
+
+  void Run(const KernelArgs& args) const {
+    float* scratch = static_cast<float*>(args.scratch);
+    ForTokens(k.columns, scratch, [&](int64_t task, const auto& at, int64_t first, int64_t count, float* block) {
+      fns.sum(sizes, Rows(k, args.inputs[1], at[1], first), Rows(v, args.inputs[2], at[2], first), count,
+              scratch + task * state_stride(), block);
+    });
+    AddSplits(scratch);
+    ForTokens(q.columns, scratch, [&](int64_t task, const auto& at, int64_t first, int64_t count, float* block) {
+      const float* state = scratch + task / splits * splits * state_stride();
+      fns.attend(sizes, Rows(q, args.inputs[0], at[0], first), count, state, epsilon, y.dtype,
+                 y.At(args.outputs[0], at[3] + first * y.column_step), y.column_step, block);
+    });
+  }
+};
+
+// Enough parts that the threads end together, and no more sums to add up than that needs.
+int64_t SplitsOf(int64_t batches, int threads) {
+  return batches % threads == 0 || batches >= 4 * threads ? 1 : threads;
+}
+
+}  // namespace
+
+Result<BoundKernel> BindFastLinearAttention(const BindContext& context) {
+  LinearAttentionPlan plan;
+  OCTAVO_ASSIGN(plan.q, BatchMatrixOf(context.inputs[0]));
+  OCTAVO_ASSIGN(plan.k, BatchMatrixOf(context.inputs[1]));
+  OCTAVO_ASSIGN(plan.v, BatchMatrixOf(context.inputs[2]));
+  OCTAVO_ASSIGN(plan.y, BatchMatrixOf(context.outputs[0]));
+  const BatchMatrix &q = plan.q, &k = plan.k, &v = plan.v, &y = plan.y;
+  if (q.rows != k.rows || k.columns != v.columns || y.rows != v.rows || y.columns != q.columns) {
+    return InvalidArgument("the shapes of q, k, v and the output do not fit");
+  }
+  for (const BatchMatrix* matrix : {&q, &k, &v, &y}) {
+    if (matrix->row_step != 1 && matrix->rows > 1) return Unsupported("channels are not neighbours");
+  }
+  OCTAVO_ASSIGN(Dims q_batch, BatchStridesOver(q, y.batch));
+  OCTAVO_ASSIGN(Dims k_batch, BatchStridesOver(k, y.batch));
+  OCTAVO_ASSIGN(Dims v_batch, BatchStridesOver(v, y.batch));
+  plan.batch = StridedLoop<4>(y.batch, {q_batch, k_batch, v_batch, y.batch_strides});
+  plan.sizes = {q.rows, v.rows, RoundUpToVector(q.rows), RoundUpToVector(v.rows)};
+  plan.epsilon = context.node.Float("epsilon", 1e-5f);
+  plan.threads = std::max(1, context.threads);
+  plan.splits = SplitsOf(plan.batch.count(), plan.threads);
+  plan.fns = HWY_DYNAMIC_DISPATCH(LinearAttentionOfTarget)();
+  BoundKernel kernel;
+  kernel.scratch_bytes = plan.scratch_bytes();
+  kernel.run = [plan = std::move(plan)](const KernelArgs& args) {
+    plan.Run(args);
+    return Status();
+  };
+  return kernel;
+}
+
+}  // namespace octavo
+#endif
