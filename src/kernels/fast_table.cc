@@ -3,11 +3,13 @@
 #include <map>
 #include <utility>
 
+#include "kernels/attention/attention.h"
 #include "kernels/copy/copy.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/linear_attention/linear_attention.h"
 #include "kernels/simd/targets.h"
+#include "kernels/softmax/softmax.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/fast_table.cc"
 #include "hwy/foreach_target.h"
@@ -69,6 +71,9 @@ constexpr FastKernelRow kRows[] = {
     {"", "Cast", BindFastCast},
     {kOctavoDomain, "LayerNorm", BindFastLayerNorm},
     {kOctavoDomain, "LinearAttention", BindFastLinearAttention},
+    {kOctavoDomain, "Attention", BindFastAttention},
+    {"", "Softmax", BindFastSoftmax},
+    {"", "LogSoftmax", BindFastSoftmax},
 };
 
 using KernelKey = std::pair<std::string_view, std::string_view>;  // domain, op

@@ -88,8 +88,8 @@ TEST_P(LayoutTest, StridesDoNotChangeTheResult) {
   const auto values = expected->values<float>();
   for (Layout layout : kAllLayouts) {
     for (int threads : {1, 3}) {
-      std::vector<StridedTensor> strided;
-      std::vector<StridedTensor*> pointers;
+      std::vector<TestOperand> strided;
+      std::vector<TestOperand*> pointers;
       strided.reserve(inputs.size());
       for (const Tensor& input : inputs) {
         strided.emplace_back(DType::kFloat32, input.dims(), layout);
@@ -97,14 +97,14 @@ TEST_P(LayoutTest, StridesDoNotChangeTheResult) {
         strided.back().Set({given.begin(), given.end()});
         pointers.push_back(&strided.back());
       }
-      StridedTensor output(DType::kFloat32, expected->dims(), layout);
+      TestOperand output(DType::kFloat32, expected->dims(), layout);
       const std::vector<uint8_t> before = output.memory;
       const BindFn bind = FindGenericKernel(c.node.domain, c.node.op);
       const Status status = RunKernel(bind, c.node, 17, threads, pointers, {&output});
       ASSERT_TRUE(status.ok()) << status.message();
       EXPECT_EQ(output.Get(), std::vector<float>(values.begin(), values.end())) << threads << " threads";
       // Once its elements are as they were before, so is the memory between them.
-      StridedTensor untouched(DType::kFloat32, expected->dims(), layout);
+      TestOperand untouched(DType::kFloat32, expected->dims(), layout);
       output.Set(untouched.Get());
       EXPECT_EQ(output.memory, before) << threads << " threads";
     }
