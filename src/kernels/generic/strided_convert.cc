@@ -73,7 +73,13 @@ void StridedConvert::Load(const void* from, int64_t offset, int64_t step, int64_
   using Stored = std::conditional_t<std::is_same_v<T, bool>, uint8_t, T>;
   const Stored* source = static_cast<const Stored*>(from) + offset;
   auto& via = block.As<ViaType<T>>();
-  for (int64_t i = 0; i < n; ++i) via[i] = static_cast<ViaType<T>>(octavo::Load(source[i * step]));
+  for (int64_t i = 0; i < n; ++i) {
+    if constexpr (std::is_same_v<T, bool>) {
+      via[i] = source[i * step] != 0;
+    } else {
+      via[i] = static_cast<ViaType<T>>(octavo::Load(source[i * step]));
+    }
+  }
 }
 
 template <typename T, typename Via>
