@@ -6,8 +6,10 @@
 #include "kernels/attention/attention.h"
 #include "kernels/copy/copy.h"
 #include "kernels/elementwise/elementwise.h"
+#include "kernels/group_norm/group_norm.h"
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/linear_attention/linear_attention.h"
+#include "kernels/resize/resize.h"
 #include "kernels/simd/targets.h"
 #include "kernels/softmax/softmax.h"
 #undef HWY_TARGET_INCLUDE
@@ -72,6 +74,8 @@ constexpr FastKernelRow kRows[] = {
     {kOctavoDomain, "LayerNorm", BindFastLayerNorm},
     {kOctavoDomain, "LinearAttention", BindFastLinearAttention},
     {kOctavoDomain, "Attention", BindFastAttention},
+    {kOctavoDomain, "GroupNorm", BindFastGroupNorm},
+    {"", "Resize", BindFastResize},
     {"", "Softmax", BindFastSoftmax},
     {"", "LogSoftmax", BindFastSoftmax},
 };

@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "graph/infer_resize.h"
 #include "kernels/generic/movement.h"
+#include "kernels/generic/resize_taps.h"
 #include "kernels/generic/rows.h"
 #include "kernels/generic/strided_convert.h"
 
@@ -413,6 +414,28 @@ Result<BoundKernel> BindResize(const BindContext& context, InferArgs inputs) {
 constexpr GenericKernelRow kRows[] = {{"", "Resize", BindChecked<BindResize>}};
 
 }  // namespace
+
+Result<std::vector<ResizeTaps>> MakeResizeTaps(const ResizePlan& plan) {
+  OCTAVO_RETURN_IF_ERROR(CheckTableSizes(plan));
+  std::vector<ResizeTaps> all;
+  for (const ResizeAxis& axis : plan.axes) {
+    ResizeTaps taps;
+    if (axis.resized && plan.mode != ResizeMode::kNearest) {
+      AxisTable<float> table = MakeTable<float>(plan, axis, 1);
+      taps = {table.taps, std::move(table.index), std::move(table.weight)};
+    }
+    for (int64_t o = 0; o < axis.output; ++o) {
+      const float x = SourceCoordinate(plan.coordinates, axis, o);
+      if (IsOutside(plan, axis, x)) return Unsupported("the output reaches outside of the input");
+      if (!taps.index.empty() && taps.taps > 1) continue;
+      const int64_t at = axis.resized ? NearestPosition(plan.nearest, x) : o;
+      taps.index.push_back(std::clamp<int64_t>(at, 0, axis.input - 1));
+      taps.weight.push_back(1.0f);
+    }
+    all.push_back(std::move(taps));
+  }
+  return all;
+}
 
 std::span<const GenericKernelRow> ResizeKernels() { return kRows; }
 
