@@ -95,7 +95,7 @@ int FailUsage(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<std::string> extras = app.remaining(true);
   if (!extras.empty()) text = DescribeExtra(app, extras.front());
   while (!text.empty() && (text.back() == '.' || text.back() == '\n')) text.pop_back();
-  PrintError(fmt::format("{}; see '{} --help'", text, name));
+  PrintError(fmt::format("{} (see '{} --help')", text, name));
   return kBadInput;
 }
 

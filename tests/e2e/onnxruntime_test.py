@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The embedded models against ONNX Runtime: outputs, masks over real pictures, models that were saved again."""
 import json
+import os
 import pathlib
 import shutil
 import tempfile
@@ -14,7 +15,7 @@ from reference import Frame, Sam, load_rgb, np, open_session, run, sqnr_db
 FP32_DB = 90
 BF16_DB = 35
 
-CHECK = ROOT.parent / "shared/images/check"
+CHECK = pathlib.Path(os.environ.get("OCTAVO_SHARED", ROOT.parent / "shared")) / "images/check"
 SAMPLE_BOXES = {
     "astronaut.png": [[150, 8, 292, 200], [25, 150, 370, 511], [280, 345, 511, 511], [375, 5, 475, 290]],
     "chelsea.png": [[100, 10, 400, 299], [60, 60, 240, 200]],
@@ -98,14 +99,14 @@ class Outputs(AgainstOnnxRuntime):
 class Masks(AgainstOnnxRuntime):
     def test_masks_are_equal_on_999_of_1000_pixels(self):
         equal = total = 0
-        worst = (1, "")
+        worst = (2, "")
         sam = Sam(ENCODER, DECODER, 256)
         for path, boxes in pictures_with_boxes():
             sam.encode(load_rgb(path))
-            flags = [part for box in boxes for part in ("--box", ",".join(map(str, box)))]
             for number, box in enumerate(boxes):
                 expected, score = sam.predict_box(box)
-                report = self.octavo("segment", path, "--box", ",".join(map(str, box)), "--mask", "mask.png", "--json", "-").json
+                report = self.octavo("segment", path, "--box", ",".join(map(str, box)), "--mask", "mask.png", "--threads", "1",
+                                     "--json", "-").json
                 got = np.asarray(load_rgb(self.folder / "mask.png"))[..., 0] > 0
                 self.assertEqual(got.shape, expected.shape)
                 # The prediction ends in float32 sums of 128 terms near 1: far below 1e-3.
@@ -113,7 +114,6 @@ class Masks(AgainstOnnxRuntime):
                 same = int((got == expected).sum())
                 equal, total = equal + same, total + got.size
                 worst = min(worst, (same / got.size, f"{path.name} box {number + 1}"))
-            self.octavo("segment", path, *flags)  # all at once
         print(f"masks equal on {100 * equal / total:.4f} % of {total} pixels; worst {100 * worst[0]:.3f} % ({worst[1]})")
         self.assertGreaterEqual(equal / total, 0.999)
 
