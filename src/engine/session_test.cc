@@ -1,5 +1,6 @@
 #include "octavo/session.h"
 
+#include <cstring>
 #include <gtest/gtest.h>
 
 #include <atomic>
