@@ -1,11 +1,11 @@
 #include "octavo/session.h"
 
-#include <cstring>
 #include <gtest/gtest.h>
 
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <random>
 
