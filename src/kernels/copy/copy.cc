@@ -11,9 +11,10 @@
 namespace octavo {
 namespace {
 
-// A block is one cache line of float wide where `from` has neighbours and 1 KB long where `to` has.
-constexpr int64_t kBlockJ = 16;
-constexpr int64_t kBlockI = 256;
+// A block is one cache line of float wide where `from` has neighbours and 1 KB long where `to` has; the opposite where
+// `to` has only few neighbours, as a picture's three channels.
+constexpr int64_t kBlockShort = 16;
+constexpr int64_t kBlockLong = 256;
 // Elements that one thread takes at least.
 constexpr int64_t kCopyGrain = 16384;
 
@@ -117,6 +118,8 @@ Result<CopyPlan> CopyPlan::Create(const Operand& from, const Operand& to, int th
       plan.transpose_ = ChooseTranspose(from.dtype, to.dtype);
       plan.ni_ = dims[i];
       plan.nj_ = dims[j];
+      plan.block_i_ = plan.ni_ < kBlockShort ? kBlockShort : kBlockLong;
+      plan.block_j_ = plan.ni_ < kBlockShort ? kBlockLong : kBlockShort;
       plan.from_stride_ = strides[0][i];
       plan.to_stride_ = strides[1][j];
       for (size_t d : {i, j}) {
@@ -158,15 +161,15 @@ void CopyPlan::RunRows(const char* from, char* to) const {
 
 // Blocks of one plane are numbered along i first: each thread then writes runs of neighbouring rows.
 void CopyPlan::RunBlock(const char* from, char* to, int64_t block) const {
-  const int64_t blocks_i = (ni_ + kBlockI - 1) / kBlockI;
-  const int64_t i = block % blocks_i * kBlockI, j = block / blocks_i * kBlockJ;
+  const int64_t blocks_i = (ni_ + block_i_ - 1) / block_i_;
+  const int64_t i = block % blocks_i * block_i_, j = block / blocks_i * block_j_;
   transpose_(from + (i * from_stride_ + j) * from_size_, from_stride_, to + (j * to_stride_ + i) * to_size_, to_stride_,
-             std::min(kBlockI, ni_ - i), std::min(kBlockJ, nj_ - j));
+             std::min(block_i_, ni_ - i), std::min(block_j_, nj_ - j));
 }
 
 void CopyPlan::RunBlocks(const char* from, char* to) const {
-  const int64_t per_plane = (ni_ + kBlockI - 1) / kBlockI * ((nj_ + kBlockJ - 1) / kBlockJ);
-  const int64_t block_size = std::min(ni_, kBlockI) * std::min(nj_, kBlockJ);
+  const int64_t per_plane = (ni_ + block_i_ - 1) / block_i_ * ((nj_ + block_j_ - 1) / block_j_);
+  const int64_t block_size = std::min(ni_, block_i_) * std::min(nj_, block_j_);
   const int64_t grain = std::max<int64_t>(1, kCopyGrain / std::max<int64_t>(1, block_size));
   ParallelFor(threads_, loop_.count() * per_plane, grain, [&](int64_t begin, int64_t end) {
     int64_t block = begin % per_plane;

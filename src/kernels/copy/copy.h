@@ -37,6 +37,7 @@ class CopyPlan {
   TransposeFn transpose_ = nullptr;  // null: by rows
   // Along i, `to` has neighbours; along j, `from` has.
   int64_t ni_ = 0, nj_ = 0, from_stride_ = 0, to_stride_ = 0;
+  int64_t block_i_ = 1, block_j_ = 1;
 };
 
 // Input 0 to output 0 of any node.

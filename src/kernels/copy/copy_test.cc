@@ -31,8 +31,17 @@ TEST(CopyTest, EveryLayoutToEveryLayout) {
       {DType::kFloat32, DType::kFloat32}, {DType::kBFloat16, DType::kBFloat16}, {DType::kInt8, DType::kInt8},
       {DType::kInt64, DType::kInt64},     {DType::kFloat32, DType::kBFloat16},  {DType::kBFloat16, DType::kFloat32},
   };
-  const std::vector<Dims> shapes = {
-      {}, {1}, {7}, {17, 1}, {3, 257}, {2, 3, 5, 7}, {2, 17, 4, 9}, {1, 3, 20, 31}, {1, 40, 33, 17}, {2, 257, 7, 3}};
+  const std::vector<Dims> shapes = {{},
+                                    {1},
+                                    {7},
+                                    {17, 1},
+                                    {3, 257},
+                                    {2, 3, 5, 7},
+                                    {2, 17, 4, 9},
+                                    {1, 3, 20, 31},
+                                    {1, 40, 33, 17},
+                                    {1, 3, 40, 50},
+                                    {2, 257, 7, 3}};
   ForEachIsa([&] {
     for (const auto& [from, to] : types) {
       for (const Layout from_layout : kAllLayouts) {

@@ -1,6 +1,7 @@
 #include "kernels/copy/transpose.h"
 
 #include <cstring>
+#include <type_traits>
 
 #include "kernels/simd/targets.h"
 #undef HWY_TARGET_INCLUDE
@@ -129,15 +130,34 @@ template <class Form, class D>
 HWY_INLINE void TransposeTiles(D d, const typename Form::From* from, int64_t from_stride, typename Form::To* to,
                                int64_t to_stride, int64_t ni, int64_t nj) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t i = 0; i < ni; i += lanes) {
-    const int64_t row = i + lanes <= ni ? i : ni - lanes;
+  const auto tile = [&](int64_t i, int64_t j) HWY_ATTR {
+    const int64_t row = HWY_MIN(i, ni - lanes), column = HWY_MIN(j, nj - 4);
+    TransposeTile<Form>(d, from + row * from_stride + column, from_stride, to + column * to_stride + row, to_stride);
+  };
+  // 32 rows at a time: their lines stay in L1 at any stride, and 4 rows of output grow by 128 bytes each.
+  for (int64_t chunk = 0; chunk < ni; chunk += 32) {
+    const int64_t end = HWY_MIN(chunk + 32, ni);
     for (int64_t j = 0; j < nj; j += 4) {
-      const int64_t column = j + 4 <= nj ? j : nj - 4;
-      TransposeTile<Form>(d, from + row * from_stride + column, from_stride, to + column * to_stride + row, to_stride);
+      for (int64_t i = chunk; i < end; i += lanes) tile(i, j);
     }
   }
 }
 
+// A picture's three planes become pixels: to_stride is 3.
+HWY_INLINE void InterleaveThree(const uint32_t* from, int64_t from_stride, uint32_t* to, int64_t nj) {
+  const hn::ScalableTag<uint32_t> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t j = 0;
+  for (; j + lanes <= nj; j += lanes) {
+    const auto v0 = hn::LoadU(d, from + j);
+    const auto v1 = hn::LoadU(d, from + from_stride + j);
+    const auto v2 = hn::LoadU(d, from + 2 * from_stride + j);
+    hn::StoreInterleaved3(v0, v1, v2, d, to + 3 * j);
+  }
+  for (; j < nj; ++j) {
+    for (int64_t i = 0; i < 3; ++i) to[3 * j + i] = from[i * from_stride + j];
+  }
+}
 #endif
 
 template <class Form>
@@ -154,6 +174,12 @@ void TransposeOf(const void* from_data, int64_t from_stride, void* to_data, int6
   if (nj >= 4 && ni >= 4) {
     TransposeTiles<Form>(quad, from, from_stride, to, to_stride, ni, nj);
     return;
+  }
+  if constexpr (std::is_same_v<Form, Keep<uint32_t>>) {
+    if (ni == 3 && to_stride == 3) {
+      InterleaveThree(from, from_stride, to, nj);
+      return;
+    }
   }
 #endif
   CopyTransposed(from, from_stride, to, to_stride, ni, nj, Form::CopyOne);

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "kernels/batch_matrix.h"
 #include "kernels/parts.h"
@@ -40,8 +41,9 @@ struct LinearAttentionSizes {
   int64_t block_size() const { return kTokenBlock * (padded_depth + padded_width); }
 };
 
+// Both take a block of up to kTokenBlock tokens.
 struct LinearAttentionFns {
-  // state = sums over `tokens` tokens.
+  // state += sums over the tokens.
   void (*sum)(const LinearAttentionSizes& sizes, TokenRows k, TokenRows v, int64_t tokens, float* state, float* block);
   void (*attend)(const LinearAttentionSizes& sizes, TokenRows q, int64_t tokens, const float* state, float epsilon,
                  DType y_type, void* y, int64_t y_step, float* block);
@@ -74,9 +76,9 @@ HWY_INLINE void LoadToken(const T* from, int64_t n, int64_t padded, bool relu, f
   }
 }
 
-void LoadTokens(const TokenRows& rows, int64_t first, int64_t count, int64_t n, int64_t padded, bool relu, float* to) {
+void LoadTokens(const TokenRows& rows, int64_t count, int64_t n, int64_t padded, bool relu, float* to) {
   for (int64_t t = 0; t < count; ++t) {
-    const int64_t at = (first + t) * rows.step;
+    const int64_t at = t * rows.step;
     if (rows.dtype == DType::kFloat32) {
       LoadToken(static_cast<const float*>(rows.data) + at, n, padded, relu, to + t * padded);
     } else {
@@ -99,19 +101,14 @@ void SumKeysAndValues(const LinearAttentionSizes& s, TokenRows k, TokenRows v, i
                       float* block) {
   float* keys = block;
   float* values = block + kTokenBlock * s.padded_depth;
-  float* key_sum = state + s.depth * s.padded_width;
-  memset(state, 0, static_cast<size_t>(s.state_size()) * sizeof(float));
-  for (int64_t t = 0; t < tokens; t += kTokenBlock) {
-    const int64_t count = HWY_MIN(kTokenBlock, tokens - t);
-    LoadTokens(k, t, count, s.depth, s.padded_depth, true, keys);
-    LoadTokens(v, t, count, s.width, s.padded_width, false, values);
-    // The block's own sums start at 0: what is added to the large sum is rounded once per block.
-    float* products = values + kTokenBlock * s.padded_width;
-    Multiply({keys, 1, s.padded_depth}, values, s.padded_width, s.depth, count, s.padded_width, products,
-             s.padded_width, false);
-    AddRows(products, 1, s.depth * s.padded_width, state);
-    AddRows(keys, count, s.padded_depth, key_sum);
-  }
+  // The block's own sums start at 0: what is added to the large sum is rounded once per block.
+  float* products = values + kTokenBlock * s.padded_width;
+  LoadTokens(k, tokens, s.depth, s.padded_depth, true, keys);
+  LoadTokens(v, tokens, s.width, s.padded_width, false, values);
+  Multiply({keys, 1, s.padded_depth}, values, s.padded_width, s.depth, tokens, s.padded_width, products, s.padded_width,
+           false);
+  AddRows(products, 1, s.depth * s.padded_width, state);
+  AddRows(keys, tokens, s.padded_depth, state + s.depth * s.padded_width);
 }
 
 HWY_INLINE float DotPadded(const float* a, const float* b, int64_t n) {
@@ -140,20 +137,16 @@ void AttendLinearly(const LinearAttentionSizes& s, TokenRows q, int64_t tokens, 
   float* queries = block;
   float* results = block + kTokenBlock * s.padded_depth;
   const float* key_sum = state + s.depth * s.padded_width;
-  for (int64_t t = 0; t < tokens; t += kTokenBlock) {
-    const int64_t count = HWY_MIN(kTokenBlock, tokens - t);
-    LoadTokens(q, t, count, s.depth, s.padded_depth, true, queries);
-    Multiply({queries, s.padded_depth, 1}, state, s.padded_width, count, s.depth, s.padded_width, results,
-             s.padded_width, false);
-    for (int64_t i = 0; i < count; ++i) {
-      const float divisor = DotPadded(queries + i * s.padded_depth, key_sum, s.padded_depth) + epsilon;
-      const float* x = results + i * s.padded_width;
-      const int64_t at = (t + i) * y_step;
-      if (y_type == DType::kFloat32) {
-        StoreQuotient(x, divisor, s.width, static_cast<float*>(y) + at);
-      } else {
-        StoreQuotient(x, divisor, s.width, static_cast<uint16_t*>(y) + at);
-      }
+  LoadTokens(q, tokens, s.depth, s.padded_depth, true, queries);
+  Multiply({queries, s.padded_depth, 1}, state, s.padded_width, tokens, s.depth, s.padded_width, results,
+           s.padded_width, false);
+  for (int64_t t = 0; t < tokens; ++t) {
+    const float divisor = DotPadded(queries + t * s.padded_depth, key_sum, s.padded_depth) + epsilon;
+    const float* x = results + t * s.padded_width;
+    if (y_type == DType::kFloat32) {
+      StoreQuotient(x, divisor, s.width, static_cast<float*>(y) + t * y_step);
+    } else {
+      StoreQuotient(x, divisor, s.width, static_cast<uint16_t*>(y) + t * y_step);
     }
   }
 }
@@ -173,30 +166,38 @@ HWY_EXPORT(LinearAttentionOfTarget);
 
 struct LinearAttentionPlan {
   LinearAttentionSizes sizes;
-  BatchMatrix q, k, v, y;  // rows are channels, columns tokens
-  StridedLoop<4> batch;
-  int64_t splits = 1;  // of each batch element's tokens
+  BatchMatrix q, k, v, y;                     // rows are channels, columns tokens
+  std::vector<std::array<int64_t, 4>> batch;  // where each head starts in q, k, v, y
+  int64_t splits = 1;                         // of the tokens
   float epsilon = 0;
   LinearAttentionFns fns{};
   int threads = 1;
 
-  int64_t tasks() const { return batch.count() * splits; }
-  // A block, and the products of keys and values of one.
-  int64_t part_size() const { return sizes.block_size() + RoundUpToVector(sizes.state_size()); }
+  int64_t heads() const { return static_cast<int64_t>(batch.size()); }
+  int64_t tasks() const { return heads() * splits; }
   int64_t state_stride() const { return RoundUpToVector(sizes.state_size()); }
+  // A block, and the products of keys and values of one.
+  int64_t part_size() const { return sizes.block_size() + state_stride(); }
   size_t scratch_bytes() const {
     return static_cast<size_t>(tasks() * state_stride() + threads * part_size()) * sizeof(float);
   }
 
-  // Calls fn(batch offsets, first token, tokens, state, block) for every part of `tokens` tokens.
+  // Calls fn(task, head, first token, count, block) for every block of `tokens` tokens. Tasks are numbered head by head
+  // within a split, and blocks of one position are taken for all heads in turn: heads of one token are neighbours.
   template <typename Fn>
-  void ForTokens(int64_t tokens, float* scratch, const Fn& fn) const {
+  void ForBlocks(int64_t tokens, float* scratch, const Fn& fn) const {
     ParallelForParts(threads, tasks(), 1, [&](int64_t part, int64_t begin, int64_t end) {
       float* block = scratch + tasks() * state_stride() + part * part_size();
-      for (int64_t task = begin; task < end; ++task) {
-        const int64_t split = task % splits, first = tokens * split / splits, last = tokens * (split + 1) / splits;
-        batch.ForEachIn(task / splits, task / splits + 1,
-                        [&](const auto& at) { fn(task, at, first, last - first, block); });
+      while (begin < end) {
+        const int64_t split = begin / heads(), next = std::min(end, (split + 1) * heads());
+        const int64_t last = tokens * (split + 1) / splits;
+        for (int64_t first = tokens * split / splits; first < last; first += kTokenBlock) {
+          const int64_t count = std::min(kTokenBlock, last - first);
+          for (int64_t task = begin; task < next; ++task) {
+            fn(task, static_cast<size_t>(task % heads()), first, count, block);
+          }
+        }
+        begin = next;
       }
     });
   }
@@ -205,28 +206,27 @@ struct LinearAttentionPlan {
     return {matrix.dtype, matrix.At(data, offset + first * matrix.column_step), matrix.column_step};
   }
 
-  // Adds the states of a batch element's splits into its first, in order.
+  // Adds the states of all splits into the first's, in order.
   void AddSplits(float* states) const {
-    for (int64_t b = 0; b < batch.count(); ++b) {
-      float* total = states + b * splits * state_stride();
-      for (int64_t split = 1; split < splits; ++split) {
-        const float* state = total + split * state_stride();
-        for (int64_t i = 0; i < sizes.state_size(); ++i) total[i] += state[i];
-      }
+    const int64_t size = heads() * state_stride();
+    for (int64_t split = 1; split < splits; ++split) {
+      const float* state = states + split * size;
+      for (int64_t i = 0; i < size; ++i) states[i] += state[i];
     }
   }
 
   void Run(const KernelArgs& args) const {
     float* scratch = static_cast<float*>(args.scratch);
-    ForTokens(k.columns, scratch, [&](int64_t task, const auto& at, int64_t first, int64_t count, float* block) {
-      fns.sum(sizes, Rows(k, args.inputs[1], at[1], first), Rows(v, args.inputs[2], at[2], first), count,
-              scratch + task * state_stride(), block);
+    std::fill_n(scratch, tasks() * state_stride(), 0.0f);
+    ForBlocks(k.columns, scratch, [&](int64_t task, size_t head, int64_t first, int64_t count, float* block) {
+      fns.sum(sizes, Rows(k, args.inputs[1], batch[head][1], first), Rows(v, args.inputs[2], batch[head][2], first),
+              count, scratch + task * state_stride(), block);
     });
     AddSplits(scratch);
-    ForTokens(q.columns, scratch, [&](int64_t task, const auto& at, int64_t first, int64_t count, float* block) {
-      const float* state = scratch + task / splits * splits * state_stride();
-      fns.attend(sizes, Rows(q, args.inputs[0], at[0], first), count, state, epsilon, y.dtype,
-                 y.At(args.outputs[0], at[3] + first * y.column_step), y.column_step, block);
+    ForBlocks(q.columns, scratch, [&](int64_t, size_t head, int64_t first, int64_t count, float* block) {
+      const float* state = scratch + static_cast<int64_t>(head) * state_stride();
+      fns.attend(sizes, Rows(q, args.inputs[0], batch[head][0], first), count, state, epsilon, y.dtype,
+                 y.At(args.outputs[0], batch[head][3] + first * y.column_step), y.column_step, block);
     });
   }
 };
@@ -254,11 +254,13 @@ Result<BoundKernel> BindFastLinearAttention(const BindContext& context) {
   OCTAVO_ASSIGN(Dims q_batch, BatchStridesOver(q, y.batch));
   OCTAVO_ASSIGN(Dims k_batch, BatchStridesOver(k, y.batch));
   OCTAVO_ASSIGN(Dims v_batch, BatchStridesOver(v, y.batch));
-  plan.batch = StridedLoop<4>(y.batch, {q_batch, k_batch, v_batch, y.batch_strides});
+  StridedLoop<4>(y.batch, {q_batch, k_batch, v_batch, y.batch_strides}).ForEach([&plan](const auto& at) {
+    plan.batch.push_back(at);
+  });
   plan.sizes = {q.rows, v.rows, RoundUpToVector(q.rows), RoundUpToVector(v.rows)};
   plan.epsilon = context.node.Float("epsilon", 1e-5f);
   plan.threads = std::max(1, context.threads);
-  plan.splits = SplitsOf(plan.batch.count(), plan.threads);
+  plan.splits = SplitsOf(plan.heads(), plan.threads);
   plan.fns = HWY_DYNAMIC_DISPATCH(LinearAttentionOfTarget)();
   BoundKernel kernel;
   kernel.scratch_bytes = plan.scratch_bytes();
