@@ -150,6 +150,16 @@ TEST(DeadCode, RemovesChainsAndUnreadOptionalOutputs) {
   ExpectSameOutputs(before, graph, kExact);
 }
 
+TEST(DeadCode, TakesNodesThatMakeNothingInEveryPass) {
+  TestGraph g;
+  const ValueId x = g.Input("x", {2, 3});
+  Graph graph = g.Finish({g.Op("Abs", {x})});
+  graph.AddNode("nothing", "", "Reshape", {x, graph.AddConstant("shape", Int64Constant({6}))}, {kNoValue});
+  graph.AddNode("less", "", "Neg", {x}, {});
+  EXPECT_EQ(Apply(CleanTransposesAndReshapes, graph), 0);
+  EXPECT_EQ(graph.nodes.size(), 1u);
+}
+
 TEST(ConstantFold, FoldsWhatBecameConstant) {
   TestGraph g;
   const ValueId x = g.Input("x", {2, 3}), later = g.Input("w", {2, 3});

@@ -6,7 +6,14 @@
 
 namespace octavo {
 
-Rewriter::Rewriter(Graph& graph) : graph_(graph), readers_(graph.Uses()), is_output_(graph.values.size(), false) {
+Rewriter::Rewriter(Graph& graph) : graph_(graph), is_output_(graph.values.size(), false) {
+  for (NodeId id = 0; id < node_count(); ++id) {
+    const std::vector<ValueId>& outputs = graph.node(id).outputs;
+    if (std::all_of(outputs.begin(), outputs.end(), [](ValueId output) { return output == kNoValue; })) {
+      graph.RemoveNode(id);
+    }
+  }
+  readers_ = graph.Uses();
   for (const ValueId output : graph.outputs) is_output_[static_cast<size_t>(output)] = true;
 }
 

@@ -16,6 +16,7 @@ namespace octavo {
 // A graph while one pass works on it. References to nodes and values do not survive an edit that adds some.
 class Rewriter {
  public:
+  // Nodes that make nothing at all go at once: rewrites may count on the output of an op that has one.
   explicit Rewriter(Graph& graph);
 
   Graph& graph() { return graph_; }
