@@ -69,6 +69,10 @@ def accumulation_depth(case):
             depth += int(np.prod(shapes[1][1:])) if node.op_type == "Conv" else int(np.prod(shapes[1]) / shapes[1][1])
         elif node.op_type in CONTRACTIONS | REDUCTIONS or node.op_type.startswith("Reduce"):
             depth += max([int(np.prod(s)) for s in shapes[:1]] + [sizes.get(node.input[0], 0)])
+        elif node.op_type == "Resize":
+            # 16 taps of a cubic; and ONNX Runtime's float32 source positions are off by up to size * 2^-24 of a step, which
+            # moves the value by as much of the difference between two neighbours.
+            depth += 16 + 2 * max(shapes[0], default=1)
         else:
             depth += 1
     return depth
