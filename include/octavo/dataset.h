@@ -25,11 +25,11 @@ struct PreprocessSpec {
 
   Fit fit = Fit::kLongerSide;
   Interpolation interpolation = Interpolation::kBilinear;
-  double crop_resize = 256.0 / 224.0;   // kShorterCrop only
-  double scale = 1.0;                   // applied to pixels 0..255
-  std::vector<float> mean = {0, 0, 0};  // in units of scaled pixels, in the order of the model's channels; one value
-  std::vector<float> std = {1, 1, 1};   // stands for all channels
-  float pad_value = 0;                  // in units of the model's input
+  double crop_resize = 256.0 / 224.0;  // kShorterCrop only
+  double scale = 1.0;                  // applied to pixels 0..255
+  std::vector<float> mean = {0};       // in units of scaled pixels, in the order of the model's channels; one value
+  std::vector<float> std = {1};        // stands for all channels
+  float pad_value = 0;                 // in units of the model's input
   Layout layout = Layout::kNchw;
   bool bgr = false;  // the model's channels are blue, green, red
   int height = 0;    // the size to prepare for where the model's is dynamic; 0: the model's
