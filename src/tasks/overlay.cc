@@ -30,7 +30,7 @@ void Blend(uint8_t* pixel, const Color& color, int percent) {
 }
 
 // Lines and discs grow with the picture, so that they are seen when it is scaled down to a screen.
-int StrokeOf(const Image& image) { return std::clamp((std::max(image.width, image.height) + 320) / 480, 1, 24); }
+int StrokeOf(const Image& image) { return std::clamp((std::max(image.width, image.height) + 200) / 320, 1, 24); }
 
 void Tint(Image& picture, const Image& mask, const Color& color) {
   for (size_t i = 0; i < mask.pixels.size(); ++i) {
