@@ -61,7 +61,6 @@ Result<Session> OpenSession(const std::string& path, const SessionOptions& optio
   return session;
 }
 
-
 // Outputs of equal names; by position, with a note, when no name is shared and there are equally many.
 Result<std::vector<Pair>> MatchOutputs(const std::vector<std::string>& a, const std::vector<std::string>& b,
                                        std::vector<std::string>& notes) {

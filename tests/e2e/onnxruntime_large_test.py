@@ -51,6 +51,13 @@ class LargeModels(AgainstOnnxRuntime):
         for inputs in diffusion_inputs():
             self.check(model, inputs, 80)  # the bound: deep sums of normalized values
 
+    def test_saved_models(self):
+        picture = {side: {"input_image": Frame(load_rgb(SAMPLES / "coffee.png"), side).tensor} for side in (224, 512)}
+        for name, inputs in (("l0.onnx", picture[512]), ("vit_s_focus.onnx", picture[224]),
+                             ("terrain_unet.onnx", next(diffusion_inputs()))):
+            with self.subTest(name):
+                self.check_saved(self.model(name), inputs)
+
     def test_l0_takes_at_most_600_megabytes(self):
         model = self.model("l0.onnx")
         report = self.octavo("bench", model, "--threads", "2", "--iterations", "3", "--json", "-").json

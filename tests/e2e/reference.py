@@ -3,6 +3,7 @@ import sys
 
 try:
     import numpy as np
+    import onnx
     import onnxruntime as ort
     from PIL import Image
 except ImportError as error:
