@@ -85,10 +85,18 @@ struct Narrow {
   static HWY_INLINE void CopyOne(const float* from, uint16_t* to) { *to = FloatToBFloat16(*from); }
 };
 
-void CopyTransposed(const auto* from, int64_t from_stride, auto* to, int64_t to_stride, int64_t ni, int64_t nj,
-                    auto copy_one) {
+// Too wide for the lanes: copied one by one.
+struct KeepEight {
+  using From = uint64_t;
+  using To = uint64_t;
+  static HWY_INLINE void CopyOne(const uint64_t* from, uint64_t* to) { *to = *from; }
+};
+
+template <class Form>
+void CopyTransposed(const typename Form::From* from, int64_t from_stride, typename Form::To* to, int64_t to_stride,
+                    int64_t ni, int64_t nj) {
   for (int64_t j = 0; j < nj; ++j) {
-    for (int64_t i = 0; i < ni; ++i) copy_one(from + i * from_stride + j, to + j * to_stride + i);
+    for (int64_t i = 0; i < ni; ++i) Form::CopyOne(from + i * from_stride + j, to + j * to_stride + i);
   }
 }
 
@@ -182,14 +190,12 @@ void TransposeOf(const void* from_data, int64_t from_stride, void* to_data, int6
     }
   }
 #endif
-  CopyTransposed(from, from_stride, to, to_stride, ni, nj, Form::CopyOne);
+  CopyTransposed<Form>(from, from_stride, to, to_stride, ni, nj);
 }
 
-void TransposeEight(const void* from_data, int64_t from_stride, void* to_data, int64_t to_stride, int64_t ni,
-                    int64_t nj) {
-  const uint64_t* from = static_cast<const uint64_t*>(from_data);
-  uint64_t* to = static_cast<uint64_t*>(to_data);
-  CopyTransposed(from, from_stride, to, to_stride, ni, nj, [](const uint64_t* x, uint64_t* y) { *y = *x; });
+void TransposeEight(const void* from, int64_t from_stride, void* to, int64_t to_stride, int64_t ni, int64_t nj) {
+  CopyTransposed<KeepEight>(static_cast<const uint64_t*>(from), from_stride, static_cast<uint64_t*>(to), to_stride, ni,
+                            nj);
 }
 
 TransposeRows TransposesOfTarget() {
