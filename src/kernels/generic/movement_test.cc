@@ -263,7 +263,7 @@ TEST_P(MovementLayoutTest, StridesDoNotChangeTheResult) {
   for (const Layout from : kAllLayouts) {
     for (const Layout to : kAllLayouts) {
       for (const int threads : {1, 3}) {
-        std::vector<StridedTensor> data, results;
+        std::vector<TestOperand> data, results;
         std::vector<Operand> in, out;
         std::vector<const void*> in_data;
         std::vector<void*> out_data;
@@ -273,7 +273,7 @@ TEST_P(MovementLayoutTest, StridesDoNotChangeTheResult) {
           data.back().Set({values.begin(), values.end()});
           in.push_back(data.back().operand);
         }
-        for (StridedTensor& tensor : data) in_data.push_back(tensor.data());
+        for (TestOperand& tensor : data) in_data.push_back(tensor.data());
         for (const Tensor& tensor : c.parameters) {
           in.push_back({tensor.defined(), tensor.dtype(), tensor.dims(), ContiguousStrides(tensor.dims()), &tensor});
           if (!tensor.defined()) in.back() = Operand();
@@ -283,7 +283,7 @@ TEST_P(MovementLayoutTest, StridesDoNotChangeTheResult) {
           results.emplace_back(DType::kFloat32, tensor.dims(), to);
           out.push_back(results.back().operand);
         }
-        for (StridedTensor& tensor : results) out_data.push_back(tensor.data());
+        for (TestOperand& tensor : results) out_data.push_back(tensor.data());
         const std::vector<uint8_t> before = results[0].memory;
         const auto kernel = FindGenericKernel("", c.node.op)({c.node, 18, in, out, threads});
         ASSERT_TRUE(kernel.ok()) << kernel.status().message();
@@ -295,7 +295,7 @@ TEST_P(MovementLayoutTest, StridesDoNotChangeTheResult) {
           EXPECT_EQ(results[i].Get(), std::vector<float>(values.begin(), values.end()));
         }
         // Once its elements are as they were before, so is the memory between them.
-        results[0].Set(StridedTensor(DType::kFloat32, (*expected)[0].dims(), to).Get());
+        results[0].Set(TestOperand(DType::kFloat32, (*expected)[0].dims(), to).Get());
         EXPECT_EQ(results[0].memory, before);
       }
     }
@@ -354,9 +354,9 @@ TEST(ResizeTest, AnyLayout) {
         ValuesOf<float>(node, {Floats({2, 3, 4, 8}, given), Tensor(), Tensor(), sizes}, 18);
     for (const Layout from : kAllLayouts) {
       for (const Layout to : kAllLayouts) {
-        StridedTensor x(DType::kFloat32, {2, 3, 4, 8}, from), y(DType::kFloat32, {2, 3, 7, 3}, to);
+        TestOperand x(DType::kFloat32, {2, 3, 4, 8}, from), y(DType::kFloat32, {2, 3, 7, 3}, to);
         x.Set(given);
-        StridedTensor none(DType::kInt64, {4});
+        TestOperand none(DType::kInt64, {4});
         none.operand.constant = &sizes;
         ASSERT_TRUE(RunKernel(FindGenericKernel("", "Resize"), node, 18, 3, {&x, nullptr, nullptr, &none}, {&y}).ok());
         // At most 16 taps of weights below 2 on values below 4, each rounded by 2^-24, along two axes.
