@@ -52,7 +52,7 @@ struct PlanInfo {
 // equal inputs give equal bits.
 class Session {
  public:
-  // Takes the graph over: constants that were packed are released. Errors: as the passes', kUnsupported ops.
+  // Takes the graph over and keeps its constants, for plans of other input shapes. Errors: as the passes', kUnsupported ops.
   static Result<Session> Create(Graph graph, const SessionOptions& options = {});
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;
