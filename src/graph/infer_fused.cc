@@ -47,7 +47,8 @@ Inferred InferFusedGroupNorm(const Node& node, int64_t, InferArgs inputs) {
   for (const InferInput& input : inputs.subspan(1)) {
     if (!input.present || input.dims == Dims{channels}) continue;
     OCTAVO_RETURN_IF_ERROR(CheckBroadcastsTo(input.dims, {inputs[0].dims[0], channels}, "scale or bias"));
-    if (input.dims.back() != channels) return InvalidArgument("scale or bias lacks channels: " + ToString(input.dims));
+    if (input.dims.empty() || input.dims.back() != channels)
+      return InvalidArgument("scale or bias lacks channels: " + ToString(input.dims));
   }
   return OneOutput(inputs[0].dtype, inputs[0].dims);
 }

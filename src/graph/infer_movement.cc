@@ -92,7 +92,12 @@ Result<int64_t> IntRangeCount(InferArgs inputs) {
   int64_t span = 0;
   if (__builtin_sub_overflow(values[1], values[0], &span)) return InvalidArgument("it has too many elements");
   if (span == 0 || (span > 0) != (values[2] > 0)) return 0;
-  return span / values[2] + (span % values[2] != 0 ? 1 : 0);
+  // Magnitudes are unsigned: that of INT64_MIN is no int64. The count is at most 2^63.
+  const uint64_t distance = span < 0 ? 0 - static_cast<uint64_t>(span) : static_cast<uint64_t>(span);
+  const uint64_t step = values[2] < 0 ? 0 - static_cast<uint64_t>(values[2]) : static_cast<uint64_t>(values[2]);
+  const uint64_t count = (distance - 1) / step + 1;
+  if (count > uint64_t{1} << 40) return InvalidArgument("it has too many elements");
+  return static_cast<int64_t>(count);
 }
 
 // Target dims of Reshape with 0 (copy, unless allowzero) and at most one -1 resolved.

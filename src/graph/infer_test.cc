@@ -170,6 +170,18 @@ TEST(InferTest, FusedOps) {
   EXPECT_EQ(fused("LayerNorm", {{2, 3, 4}, {3}, {3}}, {{"axis", int64_t{1}}}), "2x3x4");
   EXPECT_EQ(fused("GroupNorm", {{2, 6, 4}, {2, 6}, {1, 6}}, {{"num_groups", int64_t{3}}}), "2x6x4");
   EXPECT_THAT(fused("GroupNorm", {{2, 6, 4}, {3}, {6}}, {{"num_groups", int64_t{3}}}), HasSubstr("error"));
+  EXPECT_THAT(fused("GroupNorm", {{2, 6, 4}, Dims{}, {6}}, {{"num_groups", int64_t{3}}}), HasSubstr("lacks channels"));
+}
+
+TEST(InferTest, OnlySplitMayLeaveOutItsFirstOutput) {
+  Node node;
+  node.op = "MaxPool";
+  node.attributes["kernel_shape"] = Ints{2};
+  node.outputs = {kNoValue, 0};
+  const std::vector<InferInput> inputs = {{true, DType::kFloat32, {1, 1, 4}, nullptr}};
+  EXPECT_FALSE(InferNode(node, 18, inputs).ok());
+  node.op = "Split";
+  EXPECT_TRUE(InferNode(node, 18, std::vector<InferInput>{{true, DType::kFloat32, {4}, nullptr}}).ok());
 }
 
 TEST(InferTest, MovesAndTheirMistakes) {
@@ -206,6 +218,7 @@ TEST(InferTest, ChecksWhatEveryOpTakes) {
   EXPECT_THAT(Infer("And", {}, {{2}, {2}}), HasSubstr("must be bool"));
   EXPECT_THAT(Infer("Relu", {}, {Dims(17, 1)}), HasSubstr("rank 17"));
   EXPECT_THAT(Infer("Unsqueeze", {}, {Dims(16, 1), I64({0})}), HasSubstr("rank 17"));
+  EXPECT_THAT(Infer("Relu", {}, {{2}}, 18, 2), HasSubstr("it has 2 outputs; 1 are supported"));
   EXPECT_THAT(Infer("NoSuchOp", {}, {{2}}), HasSubstr("'NoSuchOp' is not supported"));
 }
 

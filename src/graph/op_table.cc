@@ -236,11 +236,19 @@ Result<std::vector<InferOutput>> InferNode(const Node& node, int64_t opset, std:
   const OpTraits* traits = FindOp(node.domain, node.op);
   if (traits == nullptr) return Unsupported("the op " + Quote(node.op) + " is not supported");
   OCTAVO_RETURN_IF_ERROR(CheckArity(*traits, inputs));
+  // Only Split's outputs may all be left out; kernels count on the others' first one.
+  if (!node.outputs.empty() && node.outputs[0] == kNoValue && traits->infer != InferSplit) {
+    return InvalidArgument("its first output has no name");
+  }
   for (const InferInput& input : inputs) {
     if (input.dims.size() > kMaxRank) return Unsupported("an input of rank " + std::to_string(input.dims.size()));
   }
   auto outputs = traits->infer(node, opset, inputs);
   if (!outputs.ok()) return outputs;
+  if (node.outputs.size() > outputs->size()) {
+    return Unsupported("it has " + std::to_string(node.outputs.size()) + " outputs; " +
+                       std::to_string(outputs->size()) + " are supported");
+  }
   for (const InferOutput& output : *outputs) {
     OCTAVO_RETURN_IF_ERROR(CheckedElementCount(output.dims).status());
     if (output.dims.size() > kMaxRank) return Unsupported("an output of rank " + std::to_string(output.dims.size()));

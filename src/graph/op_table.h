@@ -56,7 +56,7 @@ std::span<const OpTraits> AllOps();
 
 // The row's rule with what it may take for granted checked around it: the op is known, inputs are as many as it takes,
 // required ones are there, ranks are at most kMaxRank (base/rank.h), and outputs have sizes that CheckedElementCount
-// accepts. May give more outputs than the node wants. Errors as InferFn's.
+// accepts. Gives at least as many outputs as the node names. Errors as InferFn's.
 Result<std::vector<InferOutput>> InferNode(const Node& node, int64_t opset, std::span<const InferInput> inputs);
 
 // The type that Cast's `to` names: the attribute keeps ONNX's number. Nothing for types Octavo does not have.

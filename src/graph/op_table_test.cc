@@ -6,6 +6,7 @@
 
 #include "graph/shape_inference.h"
 #include "kernels/kernel.h"
+#include "onnx/element_type.h"
 
 namespace octavo {
 namespace {
@@ -57,6 +58,13 @@ TEST(CheckSupportedTest, TakesOurOwnOpsInAnyGraph) {
   graph.AddNode("a", "", "Gelu", {x}, {graph.AddValue("y")});
   graph.AddNode("b", kOctavoDomain, "Silu", {x}, {graph.AddValue("y")});
   EXPECT_TRUE(CheckSupported(graph).ok());
+}
+
+TEST(OpTableTest, CastNumbersTypesAsTheFileDoes) {
+  for (int32_t number = -1; number < 40; ++number) {
+    EXPECT_EQ(DTypeFromOnnx(number).value_or(DType::kUndefined), FromOnnxType(number)) << number;
+  }
+  EXPECT_FALSE(DTypeFromOnnx((int64_t{1} << 32) + 1).has_value());
 }
 
 // Multiply-accumulates of one node on inputs of those shapes.

@@ -94,10 +94,6 @@ class ShapeBinder {
   Status BindNode(Node& node) {
     OCTAVO_RETURN_IF_ERROR(CollectInputs(node));
     OCTAVO_ASSIGN(const std::vector<InferOutput> outputs, InferNode(node, opset_, inputs_));
-    if (node.outputs.size() > outputs.size()) {
-      return Unsupported("it asks for " + std::to_string(node.outputs.size()) + " outputs; " +
-                         std::to_string(outputs.size()) + " are supported");
-    }
     for (size_t i = 0; i < node.outputs.size(); ++i) {
       if (node.outputs[i] == kNoValue) continue;
       Value& value = graph_.value(node.outputs[i]);

@@ -18,8 +18,8 @@ namespace {
 
 using InferArgs = std::span<const InferInput>;
 
-// Where output position `at` of an axis lies among the input's positions. Float arithmetic in this order is what ONNX
-// Runtime does, and rounding at the borders between pixels depends on it.
+// Where output position `at` of an axis lies among the input's positions, of any size or NaN for a hostile roi. Float
+// arithmetic in this order is what ONNX Runtime does, and rounding at the borders between pixels depends on it.
 float SourceCoordinate(ResizeCoordinates mode, const ResizeAxis& axis, int64_t at) {
   const float x = static_cast<float>(at);
   const float input = static_cast<float>(axis.input);
@@ -47,11 +47,16 @@ float SourceCoordinate(ResizeCoordinates mode, const ResizeAxis& axis, int64_t a
   return x;
 }
 
+// A coordinate that converts to an integer. Positions are clamped to the input later, so that which one does not
+// matter.
+float Bounded(float x) { return x > -0x1p40f && x < 0x1p40f ? x : -1.0f; }
+
 // Coordinates this close to the middle between two pixels count as in the middle, as in ONNX Runtime: float rounding of
 // the scale alone moves them by that much (8 / (16f / 7f) is 3.4999998).
 constexpr double kTieTolerance = 1e-6;
 
-int64_t NearestPosition(ResizeNearest mode, float x) {
+int64_t NearestPosition(ResizeNearest mode, float coordinate) {
+  const float x = Bounded(coordinate);
   switch (mode) {
     case ResizeNearest::kRoundPreferFloor:
       return static_cast<int64_t>(std::ceil(static_cast<double>(x) - 0.5 - kTieTolerance));
@@ -68,7 +73,7 @@ int64_t NearestPosition(ResizeNearest mode, float x) {
 // Whether an output position reads the extrapolation value instead of the input.
 bool IsOutside(const ResizePlan& plan, const ResizeAxis& axis, float x) {
   return plan.coordinates == ResizeCoordinates::kTfCropAndResize && axis.resized &&
-         (x < 0 || x > static_cast<float>(axis.input - 1));
+         !(x >= 0 && x <= static_cast<float>(axis.input - 1));  // NaN is outside
 }
 
 // The weight of a sample at distance `x` from the coordinate.
@@ -109,7 +114,7 @@ AxisTable<C> MakeTable(const ResizePlan& plan, const ResizeAxis& axis, int64_t f
   table.taps = 2 * static_cast<int64_t>(std::ceil(reach));
   std::vector<double> weights(static_cast<size_t>(table.taps));
   for (int64_t o = 0; o < axis.output; ++o) {
-    const double x = static_cast<double>(SourceCoordinate(plan.coordinates, axis, o));
+    const double x = static_cast<double>(Bounded(SourceCoordinate(plan.coordinates, axis, o)));
     const int64_t first = static_cast<int64_t>(std::floor(x)) - table.taps / 2 + 1;
     double sum = 0;
     for (int64_t k = 0; k < table.taps; ++k) {
@@ -390,7 +395,8 @@ Status CheckTableSizes(const ResizePlan& plan) {
   for (const ResizeAxis& axis : plan.axes) {
     const bool weighted = plan.mode != ResizeMode::kNearest;
     const double taps = weighted ? 2 * std::ceil(FilterOf(plan, axis).support * FilterOf(plan, axis).stretch) : 1;
-    if (static_cast<double>(axis.output) * taps <= static_cast<double>(kMaxTableEntries)) continue;
+    if (static_cast<double>(std::max<int64_t>(1, axis.output)) * taps <= static_cast<double>(kMaxTableEntries))
+      continue;
     return Unsupported("resizing an axis to " + std::to_string(axis.output) + " elements");
   }
   return {};

@@ -134,6 +134,8 @@ TEST(RangeTest, CountsUpAndDown) {
   EXPECT_THAT(range(INT64_MAX - 1, INT64_MAX, 5)->values<int64_t>(), ElementsAre(INT64_MAX - 1));
   EXPECT_FALSE(range(0, 1, 0).ok());
   EXPECT_FALSE(range(INT64_MIN, INT64_MAX, 1).ok());
+  EXPECT_FALSE(range(0, INT64_MIN, -1).ok());
+  EXPECT_THAT(range(0, INT64_MIN, INT64_MIN)->values<int64_t>(), ElementsAre(0));
 }
 
 TEST(DropoutTest, KeepsEverything) {
@@ -241,6 +243,10 @@ TEST(ResizeTest, RefusesNonsense) {
   EXPECT_FALSE(RunNode(node, {x, Tensor(), Floats({4}, {1, 1, 1e30f, 1})}).ok());
   EXPECT_FALSE(RunNode(node, {x, Tensor(), Floats({3}, {1, 1, 1})}).ok());
   EXPECT_FALSE(RunNode(node, {OneTo({1, 0}), Tensor(), Tensor(), I64({1, 5})}).ok());
+  // A crop so far away that its coordinates are infinite, or not numbers, reads nothing of the input.
+  const Node crop = MakeNode("Resize", {{"coordinate_transformation_mode", std::string("tf_crop_and_resize")}});
+  const Tensor roi = Floats({2}, {-3e38f, 3e38f});
+  EXPECT_THAT(ValuesOf<float>(crop, {OneTo({9}), roi, Tensor(), I64({2})}), ElementsAre(0, 0));
 }
 
 // Every layout of data and output gives the very values of contiguous ones.
