@@ -16,11 +16,16 @@
 namespace {
 std::atomic<int64_t> allocations{0};
 
-void* CountedAllocation(std::size_t bytes, std::size_t alignment) {
+void* CountedAllocationOrNull(std::size_t bytes, std::size_t alignment) noexcept {
   if (!octavo::AllocationExemption::Active()) allocations.fetch_add(1, std::memory_order_relaxed);
   void* p = nullptr;
-  if (posix_memalign(&p, alignment < sizeof(void*) ? sizeof(void*) : alignment, bytes == 0 ? 1 : bytes) != 0)
-    throw std::bad_alloc();
+  const int failed = posix_memalign(&p, alignment < sizeof(void*) ? sizeof(void*) : alignment, bytes == 0 ? 1 : bytes);
+  return failed == 0 ? p : nullptr;
+}
+
+void* CountedAllocation(std::size_t bytes, std::size_t alignment) {
+  void* p = CountedAllocationOrNull(bytes, alignment);
+  if (p == nullptr) throw std::bad_alloc();
   return p;
 }
 }  // namespace
@@ -33,6 +38,15 @@ void* operator new(std::size_t bytes, std::align_val_t a) {
 }
 void* operator new[](std::size_t bytes, std::align_val_t a) {
   return CountedAllocation(bytes, static_cast<std::size_t>(a));
+}
+// The forms that return null: left to a sanitizer's own, they would meet the deletes below as a mismatch.
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept { return CountedAllocationOrNull(bytes, 16); }
+void* operator new[](std::size_t bytes, const std::nothrow_t&) noexcept { return CountedAllocationOrNull(bytes, 16); }
+void* operator new(std::size_t bytes, std::align_val_t a, const std::nothrow_t&) noexcept {
+  return CountedAllocationOrNull(bytes, static_cast<std::size_t>(a));
+}
+void* operator new[](std::size_t bytes, std::align_val_t a, const std::nothrow_t&) noexcept {
+  return CountedAllocationOrNull(bytes, static_cast<std::size_t>(a));
 }
 void operator delete(void* p) noexcept { std::free(p); }
 void operator delete[](void* p) noexcept { std::free(p); }
