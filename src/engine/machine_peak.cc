@@ -44,12 +44,14 @@ HWY_AFTER_NAMESPACE();
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <exception>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <string>
 
+#include "base/parallel.h"
 #include "octavo/bench.h"
 
 namespace octavo {
@@ -89,15 +91,15 @@ double BestRate(double seconds, Fn&& fn) {
 double FmaRate(int threads) {
   constexpr int64_t kRounds = 1'000'000;  // about 5 ms
   return BestRate(0.2, [&] {
-    int64_t macs = 0;
-    float total = 0;
-#pragma omp parallel num_threads(threads) reduction(+ : macs, total)
-    {
+    std::atomic<int64_t> macs{0};
+    std::atomic<bool> failed{false};
+    // One part per thread.
+    ParallelFor(threads, threads, 1, [&](int64_t, int64_t) {
       float sink = 0;
       macs += HWY_DYNAMIC_DISPATCH(FmaChains)(kRounds, &sink);
-      total += sink;
-    }
-    return std::isnan(total) ? 0.0 : static_cast<double>(macs);
+      if (std::isnan(sink)) failed = true;  // the result is looked at, so that nothing is optimized away
+    });
+    return failed ? 0.0 : static_cast<double>(macs.load());
   });
 }
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <list>
 
+#include "base/parallel.h"
 #include "engine/onednn.h"
 #include "engine/plan.h"
 #include "graph/op_table.h"
@@ -48,9 +49,8 @@ class FlushDenormals {
   static constexpr unsigned kFlushAndZero = 0x8040;
   void Set(unsigned csr) const {
     _mm_setcsr(csr);
-    if (threads_ == 1) return;
-#pragma omp parallel num_threads(threads_)
-    _mm_setcsr(csr);
+    // One part per thread: each thread of the team sets its own.
+    ParallelFor(threads_, threads_, 1, [csr](int64_t, int64_t) { _mm_setcsr(csr); });
   }
   int threads_;
   unsigned before_;
