@@ -20,12 +20,25 @@ enum class Precision : uint8_t {
   kBFloat16,  // contractions on bfloat16 operands with float32 accumulation; normalization, softmax, divisions in float32
 };
 
+// A value where it lies while a plan runs; valid during the call that hands it over.
+struct TensorView {
+  DType dtype = DType::kUndefined;
+  Dims dims;
+  Dims strides;  // in elements
+  const void* data = nullptr;
+};
+
 struct SessionOptions {
   int threads = 0;  // 0: every core this process may run on
   Precision precision = Precision::kFloat32;
   std::vector<std::string> disabled_passes;
   // Further values, by name, that Run returns after the graph's outputs. A value that is observed is not fused away.
   std::vector<std::string> observed;
+  // Values, by name, that are handed to `watch` as soon as each is made, on the thread that runs; `index` counts in
+  // `watched`. Unlike an observed value, a watched one is not copied and its memory is used again right afterwards.
+  // It is not fused away either, and it is in the type that the plan keeps it in (float32 at Precision::kFloat32).
+  std::vector<std::string> watched;
+  std::function<void(size_t index, const TensorView& value)> watch;
 };
 
 // One step of a compiled plan, for `inspect` and `bench`.
