@@ -73,7 +73,13 @@ class Lowering {
 
   Status Run() {
     StoreInputsAndConstants();
-    for (size_t i = 0; i < graph_.outputs.size(); ++i) output_index_.emplace(graph_.outputs[i], static_cast<int>(i));
+    output_count_ = graph_.outputs.size() - options_.watched;
+    for (size_t i = 0; i < output_count_; ++i) output_index_.emplace(graph_.outputs[i], static_cast<int>(i));
+    for (size_t i = output_count_; i < graph_.outputs.size(); ++i) {
+      const ValueId value = graph_.outputs[i];
+      watched_.emplace(value, i - output_count_);
+      if (graph_.IsInput(value) || graph_.value(value).is_constant()) EmitWatch(value);
+    }
     const auto groups = FuseEpilogues(graph_);
     std::unordered_map<NodeId, const FusionGroup*> ends;
     std::vector<bool> grouped(graph_.nodes.size(), false);
@@ -94,6 +100,10 @@ class Lowering {
         status = LowerNode(node);
       }
       if (!status.ok()) return status.WithPrefix(graph_.Describe(node) + ": ");
+      // A value made inside a group has no reader outside it, so it is not watched.
+      for (ValueId output : node.outputs) {
+        if (output != kNoValue && !storages_[static_cast<size_t>(output)].empty()) EmitWatch(output);
+      }
     }
     return StoreOutputs();
   }
@@ -211,6 +221,30 @@ class Lowering {
     step.inputs = std::move(inputs);
     step.outputs = std::move(outputs);
     plan_.steps.push_back(std::move(step));
+  }
+
+  // Hands the value over as it was made, before its memory is used again.
+  void EmitWatch(ValueId value) {
+    const auto [first, last] = watched_.equal_range(value);
+    for (auto it = first; it != last; ++it) {
+      const Value& v = graph_.value(value);
+      const Storage& storage = Primary(value);
+      Step step;
+      step.info.node = v.name;
+      step.info.op = "Watch";
+      step.info.kernel = "watch";
+      step.info.precision = PrecisionName(storage.dtype);
+      step.info.output_dims = v.dims;
+      step.kernel.run = [watch = options_.watch, index = it->second,
+                         view = TensorView{storage.dtype, v.dims, storage.strides, nullptr}](
+                            const KernelArgs& args) mutable {
+        view.data = args.inputs[0];
+        (*watch)(index, view);
+        return Status();
+      };
+      AddStep(std::move(step), {SlotOf(storage)}, {});
+    }
+    watched_.erase(first, last);
   }
 
   // The type that activations have in memory when a kernel can choose.
@@ -707,7 +741,7 @@ class Lowering {
 
   // Graph outputs that no step wrote straight into the caller's memory are copied there at the end.
   Status StoreOutputs() {
-    for (size_t i = 0; i < graph_.outputs.size(); ++i) {
+    for (size_t i = 0; i < output_count_; ++i) {
       const ValueId value = graph_.outputs[i];
       const Value& v = graph_.value(value);
       plan_.outputs.push_back({v.dtype, v.dims});
@@ -741,7 +775,9 @@ class Lowering {
   OneDnnBuilder onednn_;
   bool bf16_ = false, bf16_kernels_ = false;
   std::vector<std::vector<Storage>> storages_;  // per value; the first is how it was made
+  size_t output_count_ = 0;  // of graph_.outputs; what follows is watched
   std::unordered_map<ValueId, int> output_index_;
+  std::unordered_multimap<ValueId, size_t> watched_;  // not yet handed over
   std::unordered_map<NodeId, NodeId> bias_nodes_;
 };
 

@@ -1,6 +1,7 @@
 // A compiled plan: steps over buffers whose places are fixed.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -58,6 +59,9 @@ struct Plan {
 struct CompileOptions {
   int threads = 1;
   Precision precision = Precision::kFloat32;
+  // The last `watched` outputs of the graph are not outputs: `watch` sees them as they are made. It outlives the plan.
+  size_t watched = 0;
+  const std::function<void(size_t index, const TensorView& value)>* watch = nullptr;
 };
 
 // Lowers a graph with static shapes to steps. Errors name the node.

@@ -117,7 +117,9 @@ struct Session::Impl {
     Compiled compiled;
     compiled.key = ShapesKey(input_dims);
     compiled.input_dims = input_dims;
-    OCTAVO_ASSIGN(compiled.plan, CompilePlan(std::move(bound), {options.threads, options.precision}, weights));
+    OCTAVO_ASSIGN(compiled.plan, CompilePlan(std::move(bound),
+                                             {options.threads, options.precision, options.watched.size(), &options.watch},
+                                             weights));
     Plan& plan = *compiled.plan;
     const auto bytes = static_cast<size_t>(std::max<int64_t>(64, plan.arena_bytes));
     compiled.arena = Arena(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{64}, std::nothrow)));
@@ -260,6 +262,12 @@ Result<Session> Session::Create(Graph graph, const SessionOptions& options) {
     graph.outputs.push_back(value);
   }
   for (ValueId output : graph.outputs) impl->output_names.push_back(graph.value(output).name);
+  if (!options.watched.empty() && !options.watch) return InvalidArgument("values are watched, but by nothing");
+  for (const auto& name : options.watched) {
+    const ValueId value = graph.Find(name);
+    if (value == kNoValue) return NotFound(fmt::format("no value is named '{}'", name));
+    graph.outputs.push_back(value);
+  }
   impl->graph = std::move(graph);
   return Session(std::move(impl));
 }

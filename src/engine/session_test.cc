@@ -242,6 +242,40 @@ TEST(Session, ObservedValuesAreReturnedAndNotFused) {
     EXPECT_EQ((*outputs)[0].values<float>()[i], std::max(0.0f, (*outputs)[1].values<float>()[i]));
 }
 
+TEST(Session, WatchedValuesAreHandedOverAndNotReturned) {
+  Random random(8);
+  Builder b({1, 4, 6, 6});
+  const ValueId conv = b.Op("Conv", {b.graph.inputs[0], b.Constant(random.Normal({4, 4, 1, 1}))});
+  b.Output(b.Op("Relu", {conv}));
+  SessionOptions options;
+  options.watched = {b.graph.value(conv).name, b.graph.value(b.graph.inputs[0]).name};
+  std::vector<std::vector<float>> seen(2);
+  options.watch = [&](size_t index, const TensorView& view) {
+    ASSERT_EQ(view.dtype, DType::kFloat32);
+    ASSERT_EQ(view.dims, (Dims{1, 4, 6, 6}));
+    for (int64_t c = 0; c < 4; ++c) {
+      for (int64_t h = 0; h < 6; ++h) {
+        for (int64_t w = 0; w < 6; ++w) {
+          seen[index].push_back(static_cast<const float*>(
+              view.data)[c * view.strides[1] + h * view.strides[2] + w * view.strides[3]]);
+        }
+      }
+    }
+  };
+  auto session = Session::Create(b.graph, options);
+  ASSERT_TRUE(session.ok());
+  const Tensor input = random.Normal({1, 4, 6, 6});
+  auto outputs = session->Run(std::vector<Tensor>{input});
+  ASSERT_TRUE(outputs.ok()) << outputs.status().message();
+  ASSERT_EQ(outputs->size(), 1u);
+  ASSERT_EQ(seen[0].size(), 144u);
+  ASSERT_EQ(seen[1].size(), 144u);
+  for (size_t i = 0; i < 144; ++i) {
+    EXPECT_EQ((*outputs)[0].values<float>()[i], std::max(0.0f, seen[0][i]));
+    EXPECT_EQ(input.values<float>()[i], seen[1][i]);
+  }
+}
+
 TEST(Session, SaysWhatIsWrong) {
   Random random(7);
   auto session = Session::Create(SmallNetwork(random));

@@ -67,6 +67,10 @@ OCTAVO_DECLARE_INFER(InferInstanceNormalization);
 OCTAVO_DECLARE_INFER(InferGroupNormalization);
 OCTAVO_DECLARE_INFER(InferBatchNormalization);
 
+// infer_quantize.cc
+OCTAVO_DECLARE_INFER(InferQuantizeLinear);
+OCTAVO_DECLARE_INFER(InferDequantizeLinear);
+
 // infer_fused.cc
 OCTAVO_DECLARE_INFER(InferFusedLayerNorm);
 OCTAVO_DECLARE_INFER(InferFusedGroupNorm);

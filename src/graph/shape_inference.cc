@@ -6,6 +6,7 @@
 
 #include "base/quote.h"
 #include "graph/op_table.h"
+#include "graph/quantization.h"
 #include "kernels/kernel.h"
 
 namespace octavo {
@@ -126,7 +127,7 @@ class ShapeBinder {
   Status Fold(Node& node) {
     if (node.Is("Shape") || node.Is("Size")) return FoldShape(node);
     if (!all_constant_ || node.inputs.empty() || OutputBytes(node) > fold_limit_bytes_) return {};
-    if (FindGenericKernel(node.domain, node.op) == nullptr) return {};
+    if (FindGenericKernel(node.domain, node.op) == nullptr || KeepsWeightsNarrow(node)) return {};
     std::vector<Tensor> values;
     for (const ValueId id : node.inputs) values.push_back(id == kNoValue ? Tensor() : graph_.value(id).constant);
     auto folded = EvaluateNode(node, opset_, values);
@@ -136,6 +137,12 @@ class ShapeBinder {
     }
     node.removed = true;
     return {};
+  }
+
+  bool KeepsWeightsNarrow(const Node& node) {
+    if (!IsDequantize(node)) return false;
+    if (uses_.empty()) uses_ = graph_.Uses();
+    return IsWeightDequantize(graph_, node, uses_);
   }
 
   // Shape and Size read no values: they are known as soon as their input's shape is.
@@ -183,6 +190,7 @@ class ShapeBinder {
   std::map<std::string, Binding, std::less<>> symbols_;
   std::vector<InferInput> inputs_;  // of the node at hand
   bool all_constant_ = true;
+  std::vector<std::vector<NodeId>> uses_;  // made when first asked for
 };
 
 }  // namespace

@@ -154,7 +154,7 @@ using KernelKey = std::pair<std::string_view, std::string_view>;  // domain, op
 std::map<KernelKey, BindFn> JoinTables() {
   std::map<KernelKey, BindFn> kernels;
   for (const auto rows : {MovementKernels(), ResizeKernels(), ArithmeticKernels(), ReductionKernels(),
-                          ContractionKernels(), FusedKernels()}) {
+                          ContractionKernels(), QuantizeKernels(), FusedKernels()}) {
     for (const GenericKernelRow& row : rows) kernels.emplace(KernelKey(row.domain, row.op), row.bind);
   }
   return kernels;

@@ -2,6 +2,7 @@
 // what later rewrites made so.
 #include <algorithm>
 
+#include "graph/quantization.h"
 #include "kernels/kernel.h"
 #include "passes/rewriter.h"
 #include "passes/rewrites.h"
@@ -49,10 +50,12 @@ bool Fold(Rewriter& rewriter, NodeId id) {
 }  // namespace
 
 int FoldConstants(Graph& graph) {
+  const auto uses = graph.Uses();
   Rewriter rewriter(graph);
   int rewrites = 0;
   for (NodeId id = 0; id < rewriter.node_count(); ++id) {
-    if (IsFoldable(graph, graph.node(id)) && Fold(rewriter, id)) ++rewrites;
+    if (!IsFoldable(graph, graph.node(id)) || IsWeightDequantize(graph, graph.node(id), uses)) continue;
+    if (Fold(rewriter, id)) ++rewrites;
   }
   return rewrites;
 }

@@ -19,6 +19,7 @@ struct Pass {
 constexpr Pass kPasses[] = {
     {"constant-fold", FoldConstants},
     {"identity-clean", CleanIdentities},
+    {"dequantize-weights", MoveViewsBeforeDequantize},
     {"transpose-reshape-clean", CleanTransposesAndReshapes},
     {"common-subexpression", MergeCommonSubexpressions},
     {"dead-code", RemoveDeadCode},

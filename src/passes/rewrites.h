@@ -24,5 +24,6 @@ int RewriteLinearAttention(Graph& graph);
 int RewriteAttention(Graph& graph);
 int FoldChannelAffine(Graph& graph);
 int MergeSiblingMatMuls(Graph& graph);
+int MoveViewsBeforeDequantize(Graph& graph);
 
 }  // namespace octavo

@@ -19,6 +19,7 @@ std::span<const GenericKernelRow> ResizeKernels();       // movement_resize.cc
 std::span<const GenericKernelRow> ArithmeticKernels();   // elementwise, with broadcasting
 std::span<const GenericKernelRow> ReductionKernels();    // ReduceX, ArgMax, Softmax, normalizations, pooling
 std::span<const GenericKernelRow> ContractionKernels();  // Conv, ConvTranspose, MatMul, Gemm, Einsum
+std::span<const GenericKernelRow> QuantizeKernels();     // QuantizeLinear, DequantizeLinear
 std::span<const GenericKernelRow> FusedKernels();        // the ops of domain "octavo"
 
 }  // namespace octavo

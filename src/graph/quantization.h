@@ -1,0 +1,43 @@
+// What the graph's QuantizeLinear and DequantizeLinear nodes say, read once for passes, kernels and the engine.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "octavo/graph.h"
+
+namespace octavo {
+
+// Scales that the engine takes: 2^-126 <= s <= 2^126, so that s and 1 / s are both normal floats.
+bool IsUsableScale(float scale);
+
+// real = (q - zero_point) * scale, per tensor (one entry) or per slice of `axis`.
+struct QuantizeParams {
+  std::vector<float> scales;
+  std::vector<int32_t> zero_points;  // as many as scales
+  int64_t axis = 0;                  // of the quantized tensor; meaningful with several scales
+  DType dtype = DType::kUndefined;   // of the integers
+
+  bool per_tensor() const { return scales.size() == 1; }
+};
+
+// Checks scales (IsUsableScale) and zero points against `dtype`'s range (int32: zero); the message says what is wrong.
+Status CheckQuantizeParams(const QuantizeParams& params);
+
+// From the values themselves; `zero_point` may be undefined: 0. Errors: kInvalidArgument as CheckQuantizeParams.
+Result<QuantizeParams> MakeQuantizeParams(const Node& node, int64_t rank, DType dtype, const Tensor& scale,
+                                          const Tensor& zero_point);
+
+// Of a QuantizeLinear or DequantizeLinear node. Errors: kUnsupported where scale or zero point are not constant,
+// kInvalidArgument as CheckQuantizeParams.
+Result<QuantizeParams> QuantizeParamsOf(const Graph& graph, const Node& node);
+
+bool IsQuantize(const Node& node);
+bool IsDequantize(const Node& node);
+
+// Whether `node` dequantizes 8-bit constants that a contraction multiplies by (also through view ops): folding it would
+// widen the weights again. `uses` is Graph::Uses().
+bool IsWeightDequantize(const Graph& graph, const Node& node, const std::vector<std::vector<NodeId>>& uses);
+
+}  // namespace octavo
