@@ -130,6 +130,8 @@ int Main(int argc, char** argv) {
   AddInspectCommand(app, action);
   AddBenchCommand(app, action);
   AddCompareCommand(app, action);
+  AddCalibrateCommand(app, action);
+  AddStatsCommand(app, action);
   AddResaveCommand(app, action);
   try {
     app.parse(argc, argv);

@@ -18,9 +18,13 @@ std::string Clock(double seconds) {
 
 }  // namespace
 
-Progress::Progress(std::string what, int64_t total)
+Progress::Progress(std::string what, int64_t total, std::string unit, int64_t done)
     : what_(std::move(what)),
       total_(std::max<int64_t>(total, 1)),
+      unit_(std::move(unit)),
+      done_before_(done),
+      done_(done),
+      tenths_shown_(10 * done / total_),
       on_terminal_(isatty(STDERR_FILENO) == 1),
       start_(std::chrono::steady_clock::now()) {}
 
@@ -39,12 +43,18 @@ void Progress::Step() {
   }
 }
 
+std::string Progress::Numbers(double elapsed) const {
+  const auto done = static_cast<double>(done_ - done_before_);
+  const double left = elapsed / done * static_cast<double>(total_ - done_);
+  const std::string speed = unit_.empty() ? "" : fmt::format(", {:.3g} {}/s", done / elapsed, unit_);
+  return fmt::format("{}/{}{}, {} left", done_, total_, speed, Clock(left));
+}
+
 void Progress::Draw(double elapsed) {
   constexpr int64_t kWidth = 30;
   const auto filled = static_cast<size_t>(kWidth * done_ / total_);
-  const double left = elapsed / static_cast<double>(done_) * static_cast<double>(total_ - done_);
-  fmt::print(stderr, "\r\x1b[K{} [{}{}] {}/{}, {} left", what_, std::string(filled, '#'),
-             std::string(static_cast<size_t>(kWidth) - filled, '.'), done_, total_, Clock(left));
+  fmt::print(stderr, "\r\x1b[K{} [{}{}] {}", what_, std::string(filled, '#'),
+             std::string(static_cast<size_t>(kWidth) - filled, '.'), Numbers(elapsed));
   std::fflush(stderr);
   drawn_ = true;
 }
@@ -53,8 +63,7 @@ void Progress::PrintLine(double elapsed) {
   const int64_t tenths = 10 * done_ / total_;
   if (tenths <= tenths_shown_) return;
   tenths_shown_ = tenths;
-  const double left = elapsed / static_cast<double>(done_) * static_cast<double>(total_ - done_);
-  fmt::print(stderr, "{}: {} %, {}/{}, {} left\n", what_, 10 * tenths, done_, total_, Clock(left));
+  fmt::print(stderr, "{}: {} %, {}\n", what_, 10 * tenths, Numbers(elapsed));
 }
 
 }  // namespace octavo::cli

@@ -10,8 +10,9 @@ namespace octavo::cli {
 
 class Progress {
  public:
-  // `what` is a gerund: "comparing". Nothing is shown before two seconds have passed.
-  Progress(std::string what, int64_t total);
+  // `what` is a gerund: "comparing". Nothing is shown before two seconds have passed. With a `unit` ("samples") the
+  // speed is shown too. `done` of the total were done before, and not in this time.
+  Progress(std::string what, int64_t total, std::string unit = {}, int64_t done = 0);
   // Clears the bar.
   ~Progress();
   Progress(const Progress&) = delete;
@@ -23,10 +24,14 @@ class Progress {
  private:
   void Draw(double elapsed);
   void PrintLine(double elapsed);
+  // "12/128, 3.4 samples/s, 0:35 left"
+  std::string Numbers(double elapsed) const;
 
   std::string what_;
   int64_t total_;
-  int64_t done_ = 0;
+  std::string unit_;
+  int64_t done_before_;
+  int64_t done_;
   int64_t tenths_shown_ = 0;
   bool on_terminal_;
   bool drawn_ = false;
