@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "octavo/calibration_cache.h"
 #include "octavo/graph.h"
 #include "octavo/stats.h"
 #include "octavo/status.h"
@@ -15,7 +17,7 @@ namespace octavo {
 // The graph that quantization works on, made from a model as loaded: shapes bound (ChooseInputDims), constants folded,
 // BatchNorm and other per-channel affine maps folded into weights, but only standard ONNX ops, so that it can be
 // saved. Value and node names of calibration statistics and recipes are this graph's.
-// Errors: those of BindShapes and the passes.
+// Errors: those of BindShapes and the passes; kInvalidArgument for a model that holds Q/DQ already.
 Result<Graph> PrepareForQuantization(Graph model, const std::map<std::string, Dims>& input_dims = {});
 
 // The float activations of a prepared graph that may be quantized: graph inputs and what nodes make, without the
@@ -24,5 +26,92 @@ Result<std::vector<std::string>> QuantizableTensors(const Graph& prepared);
 
 // A hash (hex) of a prepared graph's structure, shapes and constants; statistics belong to one model.
 std::string ModelFingerprint(const Graph& prepared);
+
+// Scales are normal floats: a range that is all zero gets kZeroRangeScale, and no decided scale is below kSmallestScale,
+// so that the product of two is still a normal float.
+inline constexpr float kZeroRangeScale = 1.0f;
+inline constexpr float kSmallestScale = 0x1p-60f;
+
+// One tensor in 8 bits for some of its readers: q = round_half_even(x / scale) + zero_point, saturated to dtype.
+struct ActivationRecipe {
+  std::string tensor;
+  std::vector<std::string> consumers;  // names of the nodes that read the quantized tensor; empty: every node
+  DType dtype = DType::kUInt8;         // kUInt8 or kInt8
+  float scale = kZeroRangeScale;
+  int zero_point = 0;
+  std::string reason;
+};
+
+// One constant operand in int8: q = round_half_even(w / scale), saturated to [-127, 127].
+struct WeightRecipe {
+  std::string node;
+  int input = 1;
+  int axis = -1;  // scales run along this axis of the constant, from 0; -1: one scale for all
+  std::vector<float> scales;
+  std::string reason;
+};
+
+// A contraction that stays float.
+struct FloatRecipe {
+  std::string node;
+  std::string reason;
+};
+
+// Every decision of a quantization. Plain data; see LoadRecipe for its file.
+struct Recipe {
+  std::string fingerprint;  // of the prepared graph; empty: fits whatever has the names
+  std::string target, preset, estimator;
+  std::vector<ActivationRecipe> activations;  // in execution order; a tensor may come several times for other consumers
+  std::vector<WeightRecipe> weights;
+  std::vector<FloatRecipe> float_nodes;
+  std::vector<std::string> notes;  // what the user should know; not part of the file
+};
+
+// How to decide.
+struct Policy {
+  std::string target = "octavo";  // see targets.h
+  // "": the target's rules. "tensorrt8-implicit": everything that TensorRT 8 keeps scales for is int8, attention and its
+  // divisor included (docs/targets.md); `target` then says only who is to read the model.
+  std::string preset;
+  EstimatorOptions estimator;       // `symmetric` is set as the target asks
+  bool quantize_attention = false;  // products of two activations, too
+  // What stays float: names of nodes, globs over names (*, ?), op types, or patterns (KeepFloatPatterns).
+  std::vector<std::string> keep_float;
+};
+
+// Names that keep_float takes for groups of nodes: "attention", "linear-attention", "depthwise".
+std::vector<std::string_view> KeepFloatPatterns();
+std::vector<std::string_view> PresetNames();
+
+// Errors: kInvalidArgument for statistics of another model, an unknown target or preset, an entry of keep_float that
+// matches no node; kNotFound for a tensor without statistics; weights that are not finite.
+Result<Recipe> Decide(const Graph& prepared, const Stats& stats, const Policy& policy);
+// The same with the scales of a cache: int8, zero point 0, whatever the target. Errors: a tensor that is missing there.
+Result<Recipe> DecideFromCache(const Graph& prepared, const CalibrationCache& cache, const Policy& policy);
+
+// Inserts QuantizeLinear and DequantizeLinear. Weights become int8 constants; biases stay float32. Raises the graph's
+// opset to 13, where per-channel Q/DQ begins, if its ops mean the same there. Metadata of the result names target,
+// estimator, recipe and version.
+// Errors: kInvalidArgument for a recipe of another model, names that are not there, scales that are not normal and
+// positive or of a wrong count, an edge that is quantized twice; kUnsupported for an opset that cannot be raised.
+Result<Graph> ApplyRecipe(const Graph& prepared, const Recipe& recipe);
+
+// DecideFromCache and ApplyRecipe: a graph for Session, quantized with no Q/DQ in the file.
+Result<Graph> QuantizeImplicit(const Graph& prepared, const CalibrationCache& cache, const Policy& policy = {});
+
+// The int8 scale of every quantizable tensor, as `--calibration-cache` writes them. Errors as Decide's.
+Result<CalibrationCache> MakeCalibrationCache(const Graph& prepared, const Stats& stats, const EstimatorOptions& estimator);
+
+// A recipe as JSON: one decision per line.
+//   {"octavo_recipe": 1, "fingerprint": "...", "target": "...", "preset": "...", "estimator": "...",
+//    "activations": [{"tensor", "consumers": "all" or [..], "dtype": "uint8" or "int8", "scale", "zero_point", "reason"}],
+//    "weights": [{"node", "input", "dtype": "int8", "axis": number or null, "scales": [..], "reason"}],
+//    "float": [{"node", "reason"}]}
+// Without "fingerprint" it is taken for any model that has the names. Reading gives back equal scales.
+std::string FormatRecipe(const Recipe& recipe);
+// Errors: kBadFile naming `source`, the entry and the key; unknown keys too.
+Result<Recipe> ParseRecipe(std::string_view text, const std::string& source);
+Result<Recipe> LoadRecipe(const std::string& path);
+Status SaveRecipe(const Recipe& recipe, const std::string& path);
 
 }  // namespace octavo

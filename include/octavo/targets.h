@@ -1,0 +1,37 @@
+// What runtimes ask of a Q/DQ graph, as data. docs/targets.md says where each rule comes from.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "octavo/status.h"
+
+namespace octavo {
+
+struct Target {
+  std::string_view name;
+  std::string_view about;  // one line for help texts
+  // uint8 with a zero point; false: int8 with zero point 0.
+  bool unsigned_activations = true;
+  // Weights are int8 in [-weight_limit, weight_limit]. 127 leaves out -128, so that ranges are symmetric.
+  int weight_limit = 127;
+  // Quantize the operand of a residual Add that the contraction before it does not make.
+  bool quantize_residuals = false;
+  // The inputs of a Concat whose output is quantized are quantized too, with the output's scale.
+  bool share_concat_scale = false;
+  // Contractions that the target computes in float whatever stands around them.
+  std::span<const std::string_view> float_contractions;
+  // Ops that Q and DQ move through: they give the same bytes on either side of them.
+  std::span<const std::string_view> commuting;
+
+  bool Commutes(std::string_view op) const;
+  bool KeepsFloat(std::string_view op) const;
+};
+
+// All targets; the first is the default.
+std::span<const Target* const> AllTargets();
+// Error: kInvalidArgument, listing the names.
+Result<const Target*> FindTarget(std::string_view name);
+
+}  // namespace octavo
