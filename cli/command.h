@@ -29,6 +29,7 @@ void AddBenchCommand(CLI::App& app, Action& action);
 void AddCompareCommand(CLI::App& app, Action& action);
 void AddCalibrateCommand(CLI::App& app, Action& action);
 void AddStatsCommand(CLI::App& app, Action& action);
+void AddQuantizeCommand(CLI::App& app, Action& action);
 void AddResaveCommand(CLI::App& app, Action& action);
 
 // A subcommand with an EXAMPLES section under its help. Each example is one command line without the prompt.

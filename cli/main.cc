@@ -132,6 +132,7 @@ int Main(int argc, char** argv) {
   AddCompareCommand(app, action);
   AddCalibrateCommand(app, action);
   AddStatsCommand(app, action);
+  AddQuantizeCommand(app, action);
   AddResaveCommand(app, action);
   try {
     app.parse(argc, argv);

@@ -80,6 +80,8 @@ class Dataset {
 
   // Keeps only the first `count` samples.
   void Truncate(size_t count);
+  // Takes every `every`-th sample out, from the `every`-th on, and returns them as a dataset of their own.
+  Dataset TakeEvery(size_t every);
 
  private:
   Status CheckTakesPictures() const;

@@ -27,8 +27,8 @@ Result<std::vector<std::string>> QuantizableTensors(const Graph& prepared);
 // A hash (hex) of a prepared graph's structure, shapes and constants; statistics belong to one model.
 std::string ModelFingerprint(const Graph& prepared);
 
-// Scales are normal floats: a range that is all zero gets kZeroRangeScale, and no decided scale is below kSmallestScale,
-// so that the product of two is still a normal float.
+// Scales are normal floats: a range that is all zero gets kZeroRangeScale, and no decided scale is below
+// kSmallestScale, so that the product of two is still a normal float.
 inline constexpr float kZeroRangeScale = 1.0f;
 inline constexpr float kSmallestScale = 0x1p-60f;
 
@@ -70,8 +70,8 @@ struct Recipe {
 // How to decide.
 struct Policy {
   std::string target = "octavo";  // see targets.h
-  // "": the target's rules. "tensorrt8-implicit": everything that TensorRT 8 keeps scales for is int8, attention and its
-  // divisor included (docs/targets.md); `target` then says only who is to read the model.
+  // "": the target's rules. "tensorrt8-implicit": everything that TensorRT 8 keeps scales for is int8, attention and
+  // its divisor included (docs/targets.md); `target` then says only who is to read the model.
   std::string preset;
   EstimatorOptions estimator;       // `symmetric` is set as the target asks
   bool quantize_attention = false;  // products of two activations, too
@@ -82,6 +82,10 @@ struct Policy {
 // Names that keep_float takes for groups of nodes: "attention", "linear-attention", "depthwise".
 std::vector<std::string_view> KeepFloatPatterns();
 std::vector<std::string_view> PresetNames();
+
+// What Decide would refuse of a policy whatever the statistics: an unknown target or preset, an entry of keep_float that
+// matches no node. To be asked before a long calibration.
+Status CheckPolicy(const Graph& prepared, const Policy& policy);
 
 // Errors: kInvalidArgument for statistics of another model, an unknown target or preset, an entry of keep_float that
 // matches no node; kNotFound for a tensor without statistics; weights that are not finite.
@@ -100,12 +104,13 @@ Result<Graph> ApplyRecipe(const Graph& prepared, const Recipe& recipe);
 Result<Graph> QuantizeImplicit(const Graph& prepared, const CalibrationCache& cache, const Policy& policy = {});
 
 // The int8 scale of every quantizable tensor, as `--calibration-cache` writes them. Errors as Decide's.
-Result<CalibrationCache> MakeCalibrationCache(const Graph& prepared, const Stats& stats, const EstimatorOptions& estimator);
+Result<CalibrationCache> MakeCalibrationCache(const Graph& prepared, const Stats& stats,
+                                              const EstimatorOptions& estimator);
 
 // A recipe as JSON: one decision per line.
 //   {"octavo_recipe": 1, "fingerprint": "...", "target": "...", "preset": "...", "estimator": "...",
-//    "activations": [{"tensor", "consumers": "all" or [..], "dtype": "uint8" or "int8", "scale", "zero_point", "reason"}],
-//    "weights": [{"node", "input", "dtype": "int8", "axis": number or null, "scales": [..], "reason"}],
+//    "activations": [{"tensor", "consumers": "all" or [..], "dtype": "uint8" or "int8", "scale", "zero_point",
+//    "reason"}], "weights": [{"node", "input", "dtype": "int8", "axis": number or null, "scales": [..], "reason"}],
 //    "float": [{"node", "reason"}]}
 // Without "fingerprint" it is taken for any model that has the names. Reading gives back equal scales.
 std::string FormatRecipe(const Recipe& recipe);

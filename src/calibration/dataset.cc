@@ -145,6 +145,15 @@ Result<std::map<std::string, Tensor>> Dataset::LoadArrays(const std::string& fil
   return arrays;
 }
 
+Dataset Dataset::TakeEvery(size_t every) {
+  Dataset taken = *this;
+  taken.files_.clear();
+  std::vector<std::string> left;
+  for (size_t i = 0; i < files_.size(); ++i) ((i + 1) % every == 0 ? taken.files_ : left).push_back(files_[i]);
+  files_ = std::move(left);
+  return taken;
+}
+
 void Dataset::Truncate(size_t count) {
   if (count < files_.size()) files_.resize(count);
 }

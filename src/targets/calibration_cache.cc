@@ -29,7 +29,8 @@ bool IsHeader(std::string_view line) {
   const auto is_digit = [](unsigned char c) { return std::isdigit(c) != 0; };
   const auto is_letter = [](unsigned char c) { return std::isalnum(c) != 0; };
   const std::string_view version = line.substr(0, dash), algorithm = line.substr(dash + 1);
-  return std::all_of(version.begin(), version.end(), is_digit) && std::all_of(algorithm.begin(), algorithm.end(), is_letter);
+  return std::all_of(version.begin(), version.end(), is_digit) &&
+         std::all_of(algorithm.begin(), algorithm.end(), is_letter);
 }
 
 std::string_view Trim(std::string_view text) {

@@ -4,9 +4,9 @@
 namespace octavo {
 
 constinit const Target kOctavoTarget{.name = "octavo",
-                              .about = "this engine: uint8 activations with a zero point",
-                              .unsigned_activations = true,
-                              .float_contractions = kEinsumOnly,
-                              .commuting = kElementMovers};
+                                     .about = "this engine: uint8 activations with a zero point",
+                                     .unsigned_activations = true,
+                                     .float_contractions = kEinsumOnly,
+                                     .commuting = kElementMovers};
 
 }  // namespace octavo

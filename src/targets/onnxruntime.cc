@@ -4,9 +4,9 @@
 namespace octavo {
 
 constinit const Target kOnnxRuntimeTarget{.name = "onnxruntime",
-                                   .about = "ONNX Runtime on CPUs: uint8 activations with a zero point",
-                                   .unsigned_activations = true,
-                                   .float_contractions = kEinsumOnly,
-                                   .commuting = kElementMovers};
+                                          .about = "ONNX Runtime on CPUs: uint8 activations with a zero point",
+                                          .unsigned_activations = true,
+                                          .float_contractions = kEinsumOnly,
+                                          .commuting = kElementMovers};
 
 }  // namespace octavo

@@ -5,9 +5,9 @@
 namespace octavo {
 
 constinit const Target kOpenVinoTarget{.name = "openvino",
-                                .about = "OpenVINO on CPUs: uint8 activations with a zero point",
-                                .unsigned_activations = true,
-                                .float_contractions = kEinsumOnly,
-                                .commuting = kElementMovers};
+                                       .about = "OpenVINO on CPUs: uint8 activations with a zero point",
+                                       .unsigned_activations = true,
+                                       .float_contractions = kEinsumOnly,
+                                       .commuting = kElementMovers};
 
 }  // namespace octavo

@@ -11,7 +11,8 @@ extern const Target kOpenVinoTarget;
 extern const Target kTensorRtTarget;
 
 // Ops that move elements about and give every one of them back.
-inline constexpr std::string_view kElementMovers[] = {"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"};
+inline constexpr std::string_view kElementMovers[] = {"Flatten", "Identity",  "Reshape",
+                                                      "Squeeze", "Transpose", "Unsqueeze"};
 // No runtime here has an INT8 Einsum. Preparing turns those of two operands into MatMul; what is left stays float.
 inline constexpr std::string_view kEinsumOnly[] = {"Einsum"};
 

@@ -5,16 +5,17 @@
 namespace octavo {
 namespace {
 
-constexpr std::string_view kCommuting[] = {"Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze"};
+constexpr std::string_view kCommuting[] = {"Flatten", "Identity",  "MaxPool",  "Reshape",
+                                           "Squeeze", "Transpose", "Unsqueeze"};
 
 }  // namespace
 
 constinit const Target kTensorRtTarget{.name = "tensorrt",
-                                .about = "TensorRT: int8 activations, zero point 0; skip connections quantized",
-                                .unsigned_activations = false,
-                                .quantize_residuals = true,
-                                .share_concat_scale = true,
-                                .float_contractions = kEinsumOnly,
-                                .commuting = kCommuting};
+                                       .about = "TensorRT: int8 activations, zero point 0; skip connections quantized",
+                                       .unsigned_activations = false,
+                                       .quantize_residuals = true,
+                                       .share_concat_scale = true,
+                                       .float_contractions = kEinsumOnly,
+                                       .commuting = kCommuting};
 
 }  // namespace octavo

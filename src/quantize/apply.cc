@@ -1,0 +1,236 @@
+// Recipe -> Q/DQ:
+//   x ----------------> Conv          x -> QuantizeLinear -> DequantizeLinear -> Conv
+//   w (float) --------/          ->   w (int8) -----------> DequantizeLinear --/
+// One Q and one DQ per entry of the recipe, shared by its consumers; other readers of x keep reading x.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
+
+#include "base/quote.h"
+#include "graph/op_table.h"
+#include "graph/quantization.h"
+#include "octavo/quantize.h"
+#include "octavo/version.h"
+#include "quantize/opset.h"
+#include "quantize/recipe_hash.h"
+#include "quantize/scales.h"
+
+namespace octavo {
+namespace {
+
+class RecipeApplier {
+ public:
+  RecipeApplier(Graph graph, const Recipe& recipe) : graph_(std::move(graph)), recipe_(recipe) {}
+
+  Result<Graph> Run() {
+    OCTAVO_RETURN_IF_ERROR(CheckFingerprint());
+    OCTAVO_RETURN_IF_ERROR(RaiseOpset(graph_));
+    original_count_ = graph_.nodes.size();
+    uses_ = graph_.Uses();
+    for (size_t n = 0; n < original_count_; ++n) node_of_.emplace(graph_.nodes[n].name, static_cast<NodeId>(n));
+    for (const ActivationRecipe& entry : recipe_.activations) {
+      const Status status = ApplyActivation(entry);
+      if (!status.ok()) return status.WithPrefix("recipe, tensor " + Quote(entry.tensor) + ": ");
+    }
+    for (const WeightRecipe& entry : recipe_.weights) {
+      const Status status = ApplyWeight(entry);
+      if (!status.ok()) return status.WithPrefix("recipe, weight of node " + Quote(entry.node) + ": ");
+    }
+    PlaceNewNodes();
+    OCTAVO_RETURN_IF_ERROR(graph_.Sort());
+    graph_.CompactValues();  // float weights that nobody reads any more go
+    WriteMetadata();
+    OCTAVO_RETURN_IF_ERROR(Verify(graph_));
+    return std::move(graph_);
+  }
+
+ private:
+  Status CheckFingerprint() const {
+    if (recipe_.fingerprint.empty() || recipe_.fingerprint == ModelFingerprint(graph_)) return {};
+    return InvalidArgument(
+        "the recipe is of another model (or of other input sizes); remove its \"fingerprint\" to apply it all the "
+        "same");
+  }
+
+  Result<NodeId> FindNode(const std::string& name) const {
+    const auto found = node_of_.find(name);
+    if (found == node_of_.end()) return NotFound("the model has no node " + Quote(name));
+    return found->second;
+  }
+
+  Status ApplyActivation(const ActivationRecipe& entry) {
+    const ValueId tensor = graph_.Find(entry.tensor);
+    if (tensor == kNoValue) return NotFound("the model has no such tensor");
+    const Value& value = graph_.value(tensor);
+    if (value.dtype != DType::kFloat32) return InvalidArgument("it is not float32");
+    if (value.is_constant()) return InvalidArgument("it is constant: constants belong under \"weights\"");
+    OCTAVO_RETURN_IF_ERROR(CheckActivation(entry));
+    OCTAVO_ASSIGN(const std::vector<NodeId> consumers, ConsumersOf(entry, tensor));
+    const ValueId dequantized = AddPair(entry, tensor);
+    for (const NodeId consumer : consumers) {
+      if (!claimed_.emplace(tensor, consumer).second) {
+        return InvalidArgument("node " + Quote(graph_.node(consumer).name) + " reads it quantized twice");
+      }
+      Redirect(consumer, tensor, dequantized);
+    }
+    return {};
+  }
+
+  static Status CheckActivation(const ActivationRecipe& entry) {
+    if (entry.dtype != DType::kInt8 && entry.dtype != DType::kUInt8)
+      return InvalidArgument("dtype must be int8 or uint8");
+    if (!IsUsableScale(entry.scale)) {
+      return InvalidArgument(fmt::format("the scale {} is not a positive normal number", entry.scale));
+    }
+    const int low = entry.dtype == DType::kInt8 ? -128 : 0;
+    if (entry.zero_point >= low && entry.zero_point <= low + 255) return {};
+    return InvalidArgument(fmt::format("the zero point {} lies outside of {}", entry.zero_point, NameOf(entry.dtype)));
+  }
+
+  Result<std::vector<NodeId>> ConsumersOf(const ActivationRecipe& entry, ValueId tensor) const {
+    std::vector<NodeId> consumers;
+    const auto add = [&](NodeId id) {
+      if (std::find(consumers.begin(), consumers.end(), id) == consumers.end()) consumers.push_back(id);
+    };
+    const std::vector<NodeId>& readers = uses_[static_cast<size_t>(tensor)];
+    if (entry.consumers.empty()) std::for_each(readers.begin(), readers.end(), add);
+    for (const std::string& name : entry.consumers) {
+      OCTAVO_ASSIGN(const NodeId id, FindNode(name));
+      if (std::find(readers.begin(), readers.end(), id) == readers.end()) {
+        return InvalidArgument("node " + Quote(name) + " does not read it");
+      }
+      add(id);
+    }
+    if (consumers.empty()) return InvalidArgument("no node reads it");
+    return consumers;
+  }
+
+  ValueId AddScale(const std::string& name, std::vector<float> scales, bool per_tensor) {
+    if (per_tensor) return graph_.AddConstant(name + "/scale", Tensor::Scalar<float>(scales[0]));
+    const auto count = static_cast<int64_t>(scales.size());
+    return graph_.AddConstant(name + "/scale", Tensor::FromVector<float>({count}, scales));
+  }
+
+  ValueId AddPair(const ActivationRecipe& entry, ValueId tensor) {
+    const Dims dims = graph_.value(tensor).dims;
+    const std::string& name = entry.tensor;
+    const ValueId scale = AddScale(name, {entry.scale}, true);
+    const Tensor zero = entry.dtype == DType::kInt8 ? Tensor::Scalar<int8_t>(static_cast<int8_t>(entry.zero_point))
+                                                    : Tensor::Scalar<uint8_t>(static_cast<uint8_t>(entry.zero_point));
+    const ValueId zero_point = graph_.AddConstant(name + "/zero_point", zero);
+    const ValueId quantized = graph_.AddValue(name + "/quantized", entry.dtype, dims);
+    const ValueId dequantized = graph_.AddValue(name + "/dequantized", DType::kFloat32, dims);
+    graph_.AddNode(FreshName(name + "/QuantizeLinear"), "", "QuantizeLinear", {tensor, scale, zero_point}, {quantized});
+    graph_.AddNode(FreshName(name + "/DequantizeLinear"), "", "DequantizeLinear", {quantized, scale, zero_point},
+                   {dequantized});
+    return dequantized;
+  }
+
+  std::string FreshName(const std::string& wanted) {
+    std::string name = wanted;
+    for (int i = 2; node_of_.count(name) > 0 || !new_names_.insert(name).second; ++i)
+      name = fmt::format("{}_{}", wanted, i);
+    return name;
+  }
+
+  // A contraction reads its multiplicands quantized; a bias stays float even if it is the same tensor.
+  void Redirect(NodeId id, ValueId from, ValueId to) {
+    Node& node = graph_.node(id);
+    const OpTraits* traits = FindOp(node.domain, node.op);
+    const uint32_t operands = traits != nullptr ? traits->quantizable_inputs : 0;
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const bool is_operand = operands == 0 || (i < 32 && (operands >> i & 1) != 0);
+      if (node.inputs[i] == from && is_operand) node.inputs[i] = to;
+    }
+  }
+
+  Status ApplyWeight(const WeightRecipe& entry) {
+    OCTAVO_ASSIGN(const NodeId id, FindNode(entry.node));
+    const ValueId weight = entry.input < 0 ? kNoValue : graph_.node(id).input(static_cast<size_t>(entry.input));
+    if (weight == kNoValue) return InvalidArgument(fmt::format("it has no input {}", entry.input));
+    const Value& value = graph_.value(weight);
+    if (!value.is_constant() || value.dtype != DType::kFloat32) {
+      return InvalidArgument(fmt::format("input {} is no float32 constant, or listed twice", entry.input));
+    }
+    if (entry.axis < -1 || entry.axis >= value.constant.rank()) {
+      return InvalidArgument(fmt::format("axis {} of a constant of rank {}", entry.axis, value.constant.rank()));
+    }
+    for (const float scale : entry.scales) {
+      if (!IsUsableScale(scale))
+        return InvalidArgument(fmt::format("the scale {} is not a positive normal number", scale));
+    }
+    // Nodes that share a constant and its scales share the int8 copy.
+    const auto key = std::make_tuple(weight, entry.axis, entry.scales);
+    auto shared = weights_.find(key);
+    if (shared == weights_.end()) {
+      OCTAVO_ASSIGN(const ValueId dequantized, AddWeight(weight, entry));
+      shared = weights_.emplace(key, dequantized).first;
+    }
+    graph_.node(id).inputs[static_cast<size_t>(entry.input)] = shared->second;
+    return {};
+  }
+
+  Result<ValueId> AddWeight(ValueId weight, const WeightRecipe& entry) {
+    const Tensor constant = graph_.value(weight).constant;
+    const std::string name = graph_.value(weight).name;
+    OCTAVO_ASSIGN(Tensor quantized, QuantizeWeights(constant, entry.axis, entry.scales));
+    const bool per_tensor = entry.axis < 0;
+    const ValueId scale = AddScale(name, entry.scales, per_tensor);
+    const auto channels = static_cast<int64_t>(entry.scales.size());
+    OCTAVO_ASSIGN(Tensor zeros, Tensor::Zeros(DType::kInt8, per_tensor ? Dims{} : Dims{channels}));
+    const ValueId zero_point = graph_.AddConstant(name + "/zero_point", std::move(zeros));
+    const ValueId integers = graph_.AddConstant(name + "/quantized", std::move(quantized));
+    const ValueId dequantized = graph_.AddValue(name + "/dequantized", DType::kFloat32, constant.dims());
+    std::map<std::string, Attribute> attributes;
+    if (!per_tensor) attributes["axis"] = int64_t{entry.axis};
+    graph_.AddNode(FreshName(name + "/DequantizeLinear"), "", "DequantizeLinear", {integers, scale, zero_point},
+                   {dequantized}, std::move(attributes));
+    return dequantized;
+  }
+
+  // New nodes stand right before the first node that needs them, so that no value lives longer than it has to.
+  void PlaceNewNodes() {
+    std::vector<Node> placed;
+    placed.reserve(graph_.nodes.size());
+    std::vector<bool> done(graph_.nodes.size());
+    const auto place_new = [&](ValueId value, const auto& self) -> void {
+      const NodeId id = value == kNoValue ? kNoNode : graph_.value(value).producer;
+      if (id == kNoNode || static_cast<size_t>(id) < original_count_ || done[static_cast<size_t>(id)]) return;
+      done[static_cast<size_t>(id)] = true;
+      for (const ValueId input : graph_.node(id).inputs) self(input, self);  // a DQ's Q, and no further
+      placed.push_back(std::move(graph_.node(id)));
+    };
+    for (size_t n = 0; n < original_count_; ++n) {
+      if (graph_.nodes[n].removed) continue;
+      for (const ValueId input : graph_.nodes[n].inputs) place_new(input, place_new);
+      placed.push_back(std::move(graph_.nodes[n]));
+    }
+    graph_.nodes = std::move(placed);
+  }
+
+  void WriteMetadata() {
+    graph_.metadata["octavo.version"] = kVersion;
+    graph_.metadata["octavo.target"] = recipe_.target;
+    graph_.metadata["octavo.estimator"] = recipe_.estimator;
+    graph_.metadata["octavo.recipe"] = RecipeHash(recipe_);
+    if (!recipe_.preset.empty()) graph_.metadata["octavo.preset"] = recipe_.preset;
+  }
+
+  Graph graph_;
+  const Recipe& recipe_;
+  size_t original_count_ = 0;
+  std::vector<std::vector<NodeId>> uses_;  // of the graph as given
+  std::map<std::string, NodeId, std::less<>> node_of_;
+  std::set<std::string> new_names_;
+  std::set<std::pair<ValueId, NodeId>> claimed_;  // tensor, reader
+  std::map<std::tuple<ValueId, int, std::vector<float>>, ValueId> weights_;
+};
+
+}  // namespace
+
+Result<Graph> ApplyRecipe(const Graph& prepared, const Recipe& recipe) { return RecipeApplier(prepared, recipe).Run(); }
+
+}  // namespace octavo

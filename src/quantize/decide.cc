@@ -1,0 +1,135 @@
+#include <fmt/format.h>
+
+#include "base/quote.h"
+#include "octavo/quantize.h"
+#include "octavo/targets.h"
+#include "quantize/placement.h"
+#include "quantize/scales.h"
+
+namespace octavo {
+namespace {
+
+// Where scales of activations come from.
+class ScaleSource {
+ public:
+  virtual ~ScaleSource() = default;
+  virtual Result<ScaleAndZero> Of(const std::string& tensor, bool is_unsigned) const = 0;
+};
+
+class StatsSource : public ScaleSource {
+ public:
+  StatsSource(const Stats& stats, const EstimatorOptions& estimator) : stats_(stats), estimator_(estimator) {}
+
+  Result<ScaleAndZero> Of(const std::string& tensor, bool is_unsigned) const override {
+    const auto found = stats_.tensors.find(tensor);
+    if (found == stats_.tensors.end()) {
+      return NotFound("there are no statistics of tensor " + Quote(tensor) + ": calibrate this model again");
+    }
+    EstimatorOptions options = estimator_;
+    options.symmetric = !is_unsigned;
+    auto range = EstimateRange(found->second, options);
+    if (!range.ok()) return range.status().WithPrefix("tensor " + Quote(tensor) + ": ");
+    return is_unsigned ? UnsignedScale(*range) : SignedScale(*range);
+  }
+
+ private:
+  const Stats& stats_;
+  const EstimatorOptions& estimator_;
+};
+
+class CacheSource : public ScaleSource {
+ public:
+  explicit CacheSource(const CalibrationCache& cache) : cache_(cache) {}
+
+  Result<ScaleAndZero> Of(const std::string& tensor, bool) const override {
+    const auto found = cache_.scales.find(tensor);
+    if (found == cache_.scales.end()) {
+      return NotFound("the calibration cache has no scale of tensor " + Quote(tensor) +
+                      ": keep its readers float or calibrate this model");
+    }
+    return ScaleAndZero{found->second, 0};
+  }
+
+ private:
+  const CalibrationCache& cache_;
+};
+
+Status AddActivations(const Graph& graph, const Placement& placement, const ScaleSource& source, bool is_unsigned,
+                      Recipe& recipe) {
+  for (const Placement::Edge& edge : placement.edges) {
+    ActivationRecipe& activation = recipe.activations.emplace_back();
+    activation.tensor = graph.value(edge.tensor).name;
+    for (const NodeId consumer : edge.consumers) activation.consumers.push_back(graph.node(consumer).name);
+    activation.dtype = is_unsigned ? DType::kUInt8 : DType::kInt8;
+    OCTAVO_ASSIGN(const ScaleAndZero scale, source.Of(graph.value(edge.scale_of).name, is_unsigned));
+    activation.scale = scale.scale;
+    activation.zero_point = scale.zero_point;
+    activation.reason = edge.reason;
+  }
+  return {};
+}
+
+Status AddWeights(const Graph& graph, const Placement& placement, int limit, Recipe& recipe) {
+  for (const Placement::Weight& weight : placement.weights) {
+    const Node& node = graph.node(weight.node);
+    const Tensor& tensor = graph.value(node.input(static_cast<size_t>(weight.input))).constant;
+    auto scales = WeightScales(tensor, weight.axis, limit);
+    if (!scales.ok()) return scales.status().WithPrefix(graph.Describe(node) + ": ");
+    recipe.weights.push_back({node.name, weight.input, weight.axis, *std::move(scales), weight.reason});
+  }
+  return {};
+}
+
+Result<Recipe> DecideWith(const Graph& prepared, const ScaleSource& source, const std::string& estimator,
+                          bool always_signed, const Policy& policy) {
+  OCTAVO_ASSIGN(const Target* target, FindTarget(policy.target));
+  OCTAVO_ASSIGN(Placement placement, Place(prepared, policy));
+  Recipe recipe;
+  recipe.fingerprint = ModelFingerprint(prepared);
+  recipe.target = policy.target;
+  recipe.preset = policy.preset;
+  recipe.estimator = estimator;
+  recipe.float_nodes = std::move(placement.float_nodes);
+  recipe.notes = std::move(placement.notes);
+  const bool is_unsigned = target->unsigned_activations && !always_signed && policy.preset.empty();
+  OCTAVO_RETURN_IF_ERROR(AddActivations(prepared, placement, source, is_unsigned, recipe));
+  OCTAVO_RETURN_IF_ERROR(AddWeights(prepared, placement, target->weight_limit, recipe));
+  return recipe;
+}
+
+std::string EstimatorName(const EstimatorOptions& options) {
+  std::string name = NameOf(options.estimator);
+  if (options.estimator == Estimator::kPercentile) name += fmt::format(" {}", options.percentile);
+  return name;
+}
+
+}  // namespace
+
+Result<Recipe> Decide(const Graph& prepared, const Stats& stats, const Policy& policy) {
+  OCTAVO_RETURN_IF_ERROR(CheckBelongsTo(stats, ModelFingerprint(prepared)));
+  return DecideWith(prepared, StatsSource(stats, policy.estimator), EstimatorName(policy.estimator), false, policy);
+}
+
+Result<Recipe> DecideFromCache(const Graph& prepared, const CalibrationCache& cache, const Policy& policy) {
+  return DecideWith(prepared, CacheSource(cache), "calibration cache", true, policy);
+}
+
+Result<Graph> QuantizeImplicit(const Graph& prepared, const CalibrationCache& cache, const Policy& policy) {
+  OCTAVO_ASSIGN(const Recipe recipe, DecideFromCache(prepared, cache, policy));
+  return ApplyRecipe(prepared, recipe);
+}
+
+Result<CalibrationCache> MakeCalibrationCache(const Graph& prepared, const Stats& stats,
+                                              const EstimatorOptions& estimator) {
+  OCTAVO_RETURN_IF_ERROR(CheckBelongsTo(stats, ModelFingerprint(prepared)));
+  OCTAVO_ASSIGN(const std::vector<std::string> tensors, QuantizableTensors(prepared));
+  const StatsSource source(stats, estimator);
+  CalibrationCache cache;
+  for (const std::string& tensor : tensors) {
+    OCTAVO_ASSIGN(const ScaleAndZero scale, source.Of(tensor, false));
+    cache.scales[tensor] = scale.scale;
+  }
+  return cache;
+}
+
+}  // namespace octavo

@@ -1,0 +1,19 @@
+// What the user wants left alone.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "octavo/graph.h"
+#include "octavo/status.h"
+
+namespace octavo {
+
+// For each node, why it is kept float ("kept float by 'Conv'"), or "". Entries are names of nodes, globs over names, op
+// types, or patterns of KeepFloatPatterns(). Error: an entry that matches no node, with names near it.
+Result<std::vector<std::string>> ResolveKeepFloat(const Graph& prepared, const std::vector<std::string>& entries);
+
+// '*' stands for any characters, '?' for one; everything else for itself.
+bool MatchesGlob(std::string_view pattern, std::string_view text);
+
+}  // namespace octavo

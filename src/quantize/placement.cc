@@ -1,0 +1,268 @@
+#include "quantize/placement.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "base/quote.h"
+#include "graph/op_table.h"
+#include "quantize/keep_float.h"
+
+namespace octavo {
+namespace {
+
+constexpr std::string_view kImplicitPreset = "tensorrt8-implicit";
+
+// How many ops that commute with Q and DQ are looked through; exports have one to three in a row.
+constexpr int kMaxSteps = 8;
+
+const OpTraits* ContractionTraits(const Node& node) {
+  const OpTraits* traits = FindOp(node.domain, node.op);
+  return traits != nullptr && traits->quantizable_inputs != 0 ? traits : nullptr;
+}
+
+bool IsOperand(const OpTraits& traits, size_t input) {
+  return input < 32 && (traits.quantizable_inputs >> input & 1) != 0;
+}
+
+bool IsFloat(const Graph& graph, ValueId id) { return id != kNoValue && graph.value(id).dtype == DType::kFloat32; }
+
+class TargetPlacer {
+ public:
+  explicit TargetPlacer(const PlacementInput& input)
+      : input_(input),
+        graph_(input.graph),
+        uses_(graph_.Uses()),
+        edge_of_(graph_.values.size(), -1),
+        is_quantized_(graph_.nodes.size()) {}
+
+  Placement Run() {
+    for (NodeId id = 0; id < Count(); ++id) {
+      if (!graph_.node(id).removed && ContractionTraits(graph_.node(id)) != nullptr) PlaceContraction(id);
+    }
+    if (input_.target.quantize_residuals) PlaceResiduals();
+    if (input_.target.share_concat_scale) ShareConcatScales();
+    return std::move(placement_);
+  }
+
+ private:
+  NodeId Count() const { return static_cast<NodeId>(graph_.nodes.size()); }
+
+  void PlaceContraction(NodeId id) {
+    const Node& node = graph_.node(id);
+    const std::string why_not = WhyFloat(id);
+    if (!why_not.empty()) {
+      placement_.float_nodes.push_back({node.name, why_not});
+      return;
+    }
+    const bool has_weight = AddWeights(graph_, id, placement_);
+    for (const ValueId tensor : Activations(node)) {
+      AddEdge(tensor, id, has_weight ? node.op + " operand" : node.op + " of two activations");
+    }
+    is_quantized_[static_cast<size_t>(id)] = true;
+  }
+
+  // Why a contraction stays float; "" when it does not.
+  std::string WhyFloat(NodeId id) const {
+    const Node& node = graph_.node(id);
+    const OpTraits& traits = *ContractionTraits(node);
+    if (const std::string& reason = input_.keep_reasons[static_cast<size_t>(id)]; !reason.empty()) return reason;
+    if (input_.target.KeepsFloat(node.op)) {
+      return fmt::format("{} has no INT8 {}", input_.target.name, node.op);
+    }
+    size_t activations = 0;
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      if (!IsOperand(traits, i)) continue;
+      const ValueId operand = node.inputs[i];
+      if (!IsFloat(graph_, operand)) return fmt::format("operand {} is not float32", i);
+      if (graph_.value(operand).is_constant()) continue;
+      ++activations;
+      if (!input_.quantizable[static_cast<size_t>(operand)]) {
+        return fmt::format("{} lies inside a pattern that stays whole", Quote(graph_.value(operand).name));
+      }
+    }
+    if (activations == 0) return "both operands are constant";
+    if (activations > 1 && !input_.quantize_attention) return "both operands are activations";
+    return {};
+  }
+
+  // The activations that a contraction multiplies, each once.
+  std::vector<ValueId> Activations(const Node& node) const {
+    std::vector<ValueId> found;
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      const ValueId operand = node.inputs[i];
+      if (!IsOperand(*ContractionTraits(node), i) || operand == kNoValue || graph_.value(operand).is_constant())
+        continue;
+      if (std::find(found.begin(), found.end(), operand) == found.end()) found.push_back(operand);
+    }
+    return found;
+  }
+
+  Placement::Edge& AddEdge(ValueId tensor, NodeId consumer, const std::string& reason) {
+    int& index = edge_of_[static_cast<size_t>(tensor)];
+    if (index < 0) {
+      index = static_cast<int>(placement_.edges.size());
+      placement_.edges.push_back({tensor, {}, tensor, reason});
+    }
+    Placement::Edge& edge = placement_.edges[static_cast<size_t>(index)];
+    if (std::find(edge.consumers.begin(), edge.consumers.end(), consumer) == edge.consumers.end()) {
+      edge.consumers.push_back(consumer);
+    }
+    if (edge.reason.find(reason) == std::string::npos) edge.reason += "; " + reason;
+    return edge;
+  }
+
+  // The quantized contraction whose result `value` is, through its bias and through ops that Q and DQ commute with.
+  NodeId ContractionBehind(ValueId value) const {
+    for (int step = 0; step < kMaxSteps; ++step) {
+      const NodeId id = graph_.value(value).producer;
+      if (id == kNoNode) return kNoNode;
+      if (is_quantized_[static_cast<size_t>(id)]) return id;
+      const Node& node = graph_.node(id);
+      ValueId before = kNoValue;
+      if (input_.target.Commutes(node.op)) before = node.input(0);
+      if (node.Is("Add")) before = OperandBesideConstant(node);
+      if (before == kNoValue) return kNoNode;
+      value = before;
+    }
+    return kNoNode;
+  }
+
+  ValueId OperandBesideConstant(const Node& add) const {
+    const bool first = graph_.value(add.input(0)).is_constant(), second = graph_.value(add.input(1)).is_constant();
+    if (first == second) return kNoValue;
+    return first ? add.input(1) : add.input(0);
+  }
+
+  // Add(contraction, skip): the skip is quantized. Where contractions made both, the later one takes the Add in.
+  void PlaceResiduals() {
+    for (NodeId id = 0; id < Count(); ++id) {
+      const Node& node = graph_.node(id);
+      if (node.removed || !node.Is("Add") || !input_.keep_reasons[static_cast<size_t>(id)].empty()) continue;
+      const ValueId a = node.input(0), b = node.input(1);
+      if (a == b || graph_.value(a).is_constant() || graph_.value(b).is_constant()) continue;
+      if (graph_.value(a).dims != graph_.value(b).dims) continue;
+      const NodeId made_a = ContractionBehind(a), made_b = ContractionBehind(b);
+      if (made_a == kNoNode && made_b == kNoNode) continue;
+      const ValueId skip = made_a > made_b ? b : a;
+      if (input_.quantizable[static_cast<size_t>(skip)]) AddEdge(skip, id, "skip connection of an Add");
+    }
+  }
+
+  // From the last Concat to the first, so that a Concat of a Concat is reached.
+  void ShareConcatScales() {
+    for (NodeId id = Count(); id-- > 0;) {
+      const Node& node = graph_.node(id);
+      if (node.removed || !node.Is("Concat") || !input_.keep_reasons[static_cast<size_t>(id)].empty()) continue;
+      const ValueId owner = QuantizedAfter(node.output(0));
+      if (owner == kNoValue || !AllFree(node, id)) continue;
+      for (const ValueId part : node.inputs) ShareScale(part, id, owner);
+    }
+  }
+
+  // The tensor whose scale `value` has as it leaves: itself, or one behind ops that commute.
+  ValueId QuantizedAfter(ValueId value, int steps = kMaxSteps) const {
+    if (const int index = edge_of_[static_cast<size_t>(value)]; index >= 0) {
+      return placement_.edges[static_cast<size_t>(index)].scale_of;
+    }
+    if (steps == 0) return kNoValue;
+    for (const NodeId id : uses_[static_cast<size_t>(value)]) {
+      const Node& node = graph_.node(id);
+      if (!input_.target.Commutes(node.op) || node.input(0) != value || node.output(0) == kNoValue) continue;
+      const ValueId behind = QuantizedAfter(node.output(0), steps - 1);
+      if (behind != kNoValue) return behind;
+    }
+    return kNoValue;
+  }
+
+  bool AllFree(const Node& concat, NodeId id) const {
+    return std::all_of(concat.inputs.begin(), concat.inputs.end(), [&](ValueId part) {
+      return part != kNoValue && input_.quantizable[static_cast<size_t>(part)] && graph_.value(part).producer != id;
+    });
+  }
+
+  // An edge of its own: other readers of `part` keep the scale they have.
+  void ShareScale(ValueId part, NodeId concat, ValueId owner) {
+    for (const Placement::Edge& edge : placement_.edges) {
+      if (edge.tensor == part && edge.scale_of == owner && edge.consumers.front() == concat) return;
+    }
+    placement_.edges.push_back({part, {concat}, owner, "Concat, with the scale of its result"});
+    if (edge_of_[static_cast<size_t>(part)] < 0) {
+      edge_of_[static_cast<size_t>(part)] = static_cast<int>(placement_.edges.size()) - 1;
+    }
+  }
+
+  const PlacementInput& input_;
+  const Graph& graph_;
+  const std::vector<std::vector<NodeId>> uses_;
+  Placement placement_;
+  std::vector<int> edge_of_;        // by value: its first edge, or -1
+  std::vector<bool> is_quantized_;  // by node: a contraction in INT8
+};
+
+void SortEdges(const Graph& graph, Placement& placement) {
+  const auto made_at = [&](const Placement::Edge& edge) { return graph.value(edge.tensor).producer; };
+  std::stable_sort(placement.edges.begin(), placement.edges.end(),
+                   [&](const auto& a, const auto& b) { return made_at(a) < made_at(b); });
+  for (Placement::Edge& edge : placement.edges) std::sort(edge.consumers.begin(), edge.consumers.end());
+}
+
+}  // namespace
+
+bool IsQuantizableContraction(const Graph& graph, const Node& node, const Target& target) {
+  const OpTraits* traits = ContractionTraits(node);
+  if (traits == nullptr || target.KeepsFloat(node.op)) return false;
+  bool all_float = true;
+  for (size_t i = 0; i < node.inputs.size(); ++i) all_float &= !IsOperand(*traits, i) || IsFloat(graph, node.inputs[i]);
+  return all_float;
+}
+
+int WeightAxis(const Graph& graph, const Node& node, int input) {
+  const OpTraits* traits = ContractionTraits(node);
+  const auto rank = static_cast<int>(graph.value(node.input(static_cast<size_t>(input))).dims.size());
+  // A vector on the right of a MatMul is the sum's axis; a constant on the left has rows, which no target scales apart.
+  if (traits == nullptr || input != 1 || rank < 2) return -1;
+  if (node.Int("transB", 0) != 0) return 0;
+  return traits->weight_axis < 0 ? traits->weight_axis + rank : traits->weight_axis;
+}
+
+bool AddWeights(const Graph& graph, NodeId id, Placement& placement) {
+  const Node& node = graph.node(id);
+  bool found = false;
+  for (size_t i = 0; i < node.inputs.size(); ++i) {
+    if (!IsOperand(*ContractionTraits(node), i) || !graph.value(node.inputs[i]).is_constant()) continue;
+    const int axis = WeightAxis(graph, node, static_cast<int>(i));
+    placement.weights.push_back({id, static_cast<int>(i), axis, axis < 0 ? "one scale" : "scale per output channel"});
+    found = true;
+  }
+  return found;
+}
+
+Result<PlacementInput> MakePlacementInput(const Graph& prepared, const Target& target, const Policy& policy) {
+  PlacementInput input{prepared, target, std::vector<bool>(prepared.values.size()), {}, policy.quantize_attention};
+  OCTAVO_ASSIGN(const std::vector<std::string> names, QuantizableTensors(prepared));
+  for (const std::string& name : names) input.quantizable[static_cast<size_t>(prepared.Find(name))] = true;
+  OCTAVO_ASSIGN(input.keep_reasons, ResolveKeepFloat(prepared, policy.keep_float));
+  return input;
+}
+
+Placement PlaceByTarget(const PlacementInput& input) {
+  Placement placement = TargetPlacer(input).Run();
+  SortEdges(input.graph, placement);
+  return placement;
+}
+
+std::vector<std::string_view> PresetNames() { return {kImplicitPreset}; }
+
+Result<Placement> Place(const Graph& prepared, const Policy& policy) {
+  OCTAVO_ASSIGN(const Target* target, FindTarget(policy.target));
+  OCTAVO_ASSIGN(const PlacementInput input, MakePlacementInput(prepared, *target, policy));
+  if (policy.preset.empty()) return PlaceByTarget(input);
+  if (policy.preset == kImplicitPreset) return PlaceTensorRt8Implicit(input);
+  return InvalidArgument(Quote(policy.preset) + " is no preset: " + std::string(kImplicitPreset));
+}
+
+Status CheckPolicy(const Graph& prepared, const Policy& policy) { return Place(prepared, policy).status(); }
+
+}  // namespace octavo

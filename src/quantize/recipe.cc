@@ -1,0 +1,284 @@
+// Recipes as JSON.
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "base/quote.h"
+#include "octavo/quantize.h"
+#include "quantize/recipe_hash.h"
+
+namespace octavo {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int kVersionOfFormat = 1;
+// One line per decision: a model of 100,000 channels has a few megabytes.
+constexpr int64_t kMaxFileBytes = int64_t{256} << 20;
+
+// The shortest text of a float32, as a double that a JSON writer spells the same way. Reading it as a double and
+// rounding to float32 gives `value` back, which is checked: twice rounded need not be once rounded.
+double Shortest(float value) {
+  const double shortest = std::strtod(fmt::format("{}", value).c_str(), nullptr);
+  return static_cast<float>(shortest) == value ? shortest : double{value};
+}
+
+Json ToJson(const ActivationRecipe& entry) {
+  Json json;
+  json["tensor"] = entry.tensor;
+  json["consumers"] = entry.consumers.empty() ? Json("all") : Json(entry.consumers);
+  json["dtype"] = std::string(NameOf(entry.dtype));
+  json["scale"] = Shortest(entry.scale);
+  json["zero_point"] = entry.zero_point;
+  json["reason"] = entry.reason;
+  return json;
+}
+
+Json ToJson(const WeightRecipe& entry) {
+  Json json;
+  json["node"] = entry.node;
+  json["input"] = entry.input;
+  json["dtype"] = "int8";
+  json["axis"] = entry.axis < 0 ? Json() : Json(entry.axis);
+  json["reason"] = entry.reason;
+  Json& scales = json["scales"] = Json::array();
+  for (const float scale : entry.scales) scales.push_back(Shortest(scale));
+  return json;
+}
+
+Json ToJson(const FloatRecipe& entry) { return {{"node", entry.node}, {"reason", entry.reason}}; }
+
+// Names from files may hold bytes that are no UTF-8: those are replaced.
+std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+template <typename Entry>
+std::string FormatList(std::string_view key, const std::vector<Entry>& entries) {
+  std::string text = fmt::format("  \"{}\": [", key);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    text += (i > 0 ? ",\n    " : "\n    ") + Dump(ToJson(entries[i]));
+  }
+  return text + (entries.empty() ? "]" : "\n  ]");
+}
+
+// Reads one JSON object key by key; what was not asked for is an error, for a misspelt key must not pass in silence.
+class ObjectReader {
+ public:
+  ObjectReader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {}
+
+  Status CheckKeys(std::initializer_list<std::string_view> known) const {
+    if (!object_.is_object()) return BadFile(where_ + ": is no object");
+    for (const auto& [key, value] : object_.items()) {
+      if (std::find(known.begin(), known.end(), key) == known.end())
+        return BadFile(where_ + ": unknown key " + Quote(key));
+    }
+    return {};
+  }
+
+  bool Has(const char* key) const { return object_.contains(key); }
+
+  Result<std::string> Text(const char* key) const {
+    OCTAVO_ASSIGN(const Json* value, Find(key));
+    if (!value->is_string()) return Wrong(key, "a text");
+    return value->get<std::string>();
+  }
+  Result<std::string> Text(const char* key, std::string fallback) const {
+    if (!Has(key)) return fallback;
+    return Text(key);
+  }
+  Result<int> Int(const char* key) const {
+    OCTAVO_ASSIGN(const Json* value, Find(key));
+    if (!value->is_number_integer()) return Wrong(key, "an integer");
+    // Unsigned numbers past int64 wrap to negative ones in get<int64_t>.
+    const auto number = value->get<double>();
+    if (std::abs(number) > std::numeric_limits<int>::max()) return Wrong(key, "a small integer");
+    return static_cast<int>(number);
+  }
+  Result<float> Number(const char* key) const {
+    OCTAVO_ASSIGN(const Json* value, Find(key));
+    if (!value->is_number()) return Wrong(key, "a number");
+    return ToFloat(*value);
+  }
+  Result<const Json*> List(const char* key) const {
+    OCTAVO_ASSIGN(const Json* value, Find(key));
+    if (!value->is_array()) return Wrong(key, "a list");
+    return value;
+  }
+  Result<std::vector<float>> Numbers(const char* key) const {
+    OCTAVO_ASSIGN(const Json* list, List(key));
+    std::vector<float> numbers;
+    numbers.reserve(list->size());
+    for (const Json& value : *list) {
+      if (!value.is_number()) return Wrong(key, "a list of numbers");
+      numbers.push_back(ToFloat(value));
+    }
+    return numbers;
+  }
+  Status Wrong(const char* key, const std::string& wanted) const {
+    return BadFile(fmt::format("{}: \"{}\" must be {}", where_, key, wanted));
+  }
+
+ private:
+  // What float32 cannot hold becomes infinity, which no scale may be; converting it would be undefined.
+  static float ToFloat(const Json& value) {
+    const auto number = value.get<double>();
+    if (std::abs(number) > double{std::numeric_limits<float>::max()}) return std::numeric_limits<float>::infinity();
+    return static_cast<float>(number);
+  }
+  Result<const Json*> Find(const char* key) const {
+    const auto found = object_.find(key);
+    if (found == object_.end()) return BadFile(fmt::format("{}: \"{}\" is missing", where_, key));
+    return &*found;
+  }
+
+  const Json& object_;
+  const std::string where_;
+};
+
+Result<std::vector<std::string>> ReadConsumers(const Json& object, const ObjectReader& reader) {
+  std::vector<std::string> consumers;
+  const auto found = object.find("consumers");
+  if (found == object.end() || *found == "all") return consumers;
+  constexpr char kWanted[] = "\"all\" or a list of nodes, at least one";
+  if (!found->is_array() || found->empty()) return reader.Wrong("consumers", kWanted);
+  for (const Json& name : *found) {
+    if (!name.is_string()) return reader.Wrong("consumers", kWanted);
+    consumers.push_back(name.get<std::string>());
+  }
+  return consumers;
+}
+
+Result<ActivationRecipe> ReadActivation(const Json& object, const std::string& where) {
+  const ObjectReader reader(object, where);
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"tensor", "consumers", "dtype", "scale", "zero_point", "reason"}));
+  ActivationRecipe entry;
+  OCTAVO_ASSIGN(entry.tensor, reader.Text("tensor"));
+  OCTAVO_ASSIGN(entry.consumers, ReadConsumers(object, reader));
+  OCTAVO_ASSIGN(const std::string dtype, reader.Text("dtype"));
+  if (dtype != "int8" && dtype != "uint8") return reader.Wrong("dtype", "\"int8\" or \"uint8\"");
+  entry.dtype = dtype == "int8" ? DType::kInt8 : DType::kUInt8;
+  OCTAVO_ASSIGN(entry.scale, reader.Number("scale"));
+  OCTAVO_ASSIGN(entry.zero_point, reader.Int("zero_point"));
+  OCTAVO_ASSIGN(entry.reason, reader.Text("reason", ""));
+  return entry;
+}
+
+Result<WeightRecipe> ReadWeight(const Json& object, const std::string& where) {
+  const ObjectReader reader(object, where);
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"node", "input", "dtype", "axis", "scales", "reason"}));
+  WeightRecipe entry;
+  OCTAVO_ASSIGN(entry.node, reader.Text("node"));
+  OCTAVO_ASSIGN(entry.input, reader.Int("input"));
+  OCTAVO_ASSIGN(const std::string dtype, reader.Text("dtype", "int8"));
+  if (dtype != "int8") return reader.Wrong("dtype", "\"int8\"");
+  if (reader.Has("axis") && !object["axis"].is_null()) {
+    OCTAVO_ASSIGN(entry.axis, reader.Int("axis"));
+    if (entry.axis < 0) return reader.Wrong("axis", "null or counted from 0");
+  }
+  OCTAVO_ASSIGN(entry.scales, reader.Numbers("scales"));
+  OCTAVO_ASSIGN(entry.reason, reader.Text("reason", ""));
+  return entry;
+}
+
+Result<FloatRecipe> ReadFloat(const Json& object, const std::string& where) {
+  const ObjectReader reader(object, where);
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"node", "reason"}));
+  FloatRecipe entry;
+  OCTAVO_ASSIGN(entry.node, reader.Text("node"));
+  OCTAVO_ASSIGN(entry.reason, reader.Text("reason", ""));
+  return entry;
+}
+
+template <typename Entry>
+Status ReadList(const ObjectReader& reader, const char* key, const std::string& source,
+                Result<Entry> (*read)(const Json&, const std::string&), std::vector<Entry>& entries) {
+  if (!reader.Has(key)) return {};
+  OCTAVO_ASSIGN(const Json* list, reader.List(key));
+  for (size_t i = 0; i < list->size(); ++i) {
+    OCTAVO_ASSIGN(Entry entry, read((*list)[i], fmt::format("{}: {}[{}]", source, key, i)));
+    entries.push_back(std::move(entry));
+  }
+  return {};
+}
+
+Result<Recipe> ReadRecipe(const Json& document, const std::string& source) {
+  const ObjectReader reader(document, source);
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys(
+      {"octavo_recipe", "fingerprint", "target", "preset", "estimator", "activations", "weights", "float"}));
+  OCTAVO_ASSIGN(const int version, reader.Int("octavo_recipe"));
+  if (version != kVersionOfFormat) {
+    return BadFile(
+        fmt::format("{}: recipes of format {} are not known here, only {}", source, version, kVersionOfFormat));
+  }
+  Recipe recipe;
+  OCTAVO_ASSIGN(recipe.fingerprint, reader.Text("fingerprint", ""));
+  OCTAVO_ASSIGN(recipe.target, reader.Text("target", ""));
+  OCTAVO_ASSIGN(recipe.preset, reader.Text("preset", ""));
+  OCTAVO_ASSIGN(recipe.estimator, reader.Text("estimator", ""));
+  OCTAVO_RETURN_IF_ERROR(ReadList(reader, "activations", source, ReadActivation, recipe.activations));
+  OCTAVO_RETURN_IF_ERROR(ReadList(reader, "weights", source, ReadWeight, recipe.weights));
+  OCTAVO_RETURN_IF_ERROR(ReadList(reader, "float", source, ReadFloat, recipe.float_nodes));
+  return recipe;
+}
+
+// nlohmann's parser recurses per level of nesting; a recipe has four.
+bool IsNestedDeeply(std::string_view text) {
+  constexpr int kMaxDepth = 16;
+  int depth = 0;
+  bool in_text = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (in_text && text[i] == '\\') {
+      ++i;
+    } else if (text[i] == '"') {
+      in_text = !in_text;
+    } else if (!in_text && (text[i] == '[' || text[i] == '{')) {
+      if (++depth > kMaxDepth) return true;
+    } else if (!in_text && (text[i] == ']' || text[i] == '}')) {
+      --depth;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+std::string FormatRecipe(const Recipe& recipe) {
+  std::string text = fmt::format("{{\n  \"octavo_recipe\": {},\n", kVersionOfFormat);
+  const auto add = [&](std::string_view key, const std::string& value) {
+    if (!value.empty()) text += fmt::format("  \"{}\": {},\n", key, Dump(Json(value)));
+  };
+  add("fingerprint", recipe.fingerprint);
+  add("target", recipe.target);
+  add("preset", recipe.preset);
+  add("estimator", recipe.estimator);
+  text += FormatList("float", recipe.float_nodes) + ",\n" + FormatList("activations", recipe.activations) + ",\n";
+  return text + FormatList("weights", recipe.weights) + "\n}\n";
+}
+
+std::string RecipeHash(const Recipe& recipe) {
+  uint64_t hash = 0xCBF29CE484222325ULL;
+  for (const unsigned char c : FormatRecipe(recipe)) hash = (hash ^ c) * 0x100000001B3ULL;
+  return fmt::format("{:016x}", hash);
+}
+
+Result<Recipe> ParseRecipe(std::string_view text, const std::string& source) {
+  if (IsNestedDeeply(text)) return BadFile(source + ": this is no recipe: its lists are nested too deeply");
+  try {
+    return ReadRecipe(Json::parse(text), source);
+  } catch (const Json::parse_error& error) {
+    return BadFile(fmt::format("{}: this is no JSON: {}", source, error.what()));
+  } catch (const std::exception& error) {
+    return BadFile(fmt::format("{}: {}", source, error.what()));
+  }
+}
+
+Result<Recipe> LoadRecipe(const std::string& path) {
+  OCTAVO_ASSIGN(const std::vector<std::byte> bytes, ReadFile(path, kMaxFileBytes));
+  return ParseRecipe({reinterpret_cast<const char*>(bytes.data()), bytes.size()}, path);
+}
+
+Status SaveRecipe(const Recipe& recipe, const std::string& path) { return WriteFile(path, FormatRecipe(recipe)); }
+
+}  // namespace octavo
