@@ -319,7 +319,7 @@ Status Calibration::MeasureCosts() {
   ReleaseFreedMemory();
   // Activations are not resident before the first run; compiling takes more for a while than it leaves.
   const int64_t session = ResidentBytes() - before + workers_.front()->session->plan().arena_bytes;
-  constexpr int64_t kMargin = int64_t{8} << 20, kThreadMargin = int64_t{2} << 20;
+  constexpr int64_t kMargin = int64_t{16} << 20, kThreadMargin = int64_t{2} << 20;
   costs_.limit = options_.memory_bytes;
   costs_.base = before + kMargin + std::max<int64_t>(0, peak - before - session);
   costs_.per_thread = session + loading + kThreadMargin;
