@@ -13,6 +13,7 @@
 #include "console.h"
 #include "engine_flags.h"
 #include "model_files.h"
+#include "octavo/bench.h"
 #include "octavo/onnx.h"
 #include "octavo/quantize.h"
 #include "progress.h"
@@ -195,7 +196,8 @@ Json ToJson(const CalibrateFlags& flags, const CalibrateReport& report) {
           {"threads", report.threads},
           {"sweeps", report.sweeps},
           {"resumed", report.resumed},
-          {"seconds", report.seconds}};
+          {"seconds", report.seconds},
+          {"peak_memory_mb", static_cast<double>(PeakResidentBytes()) / (1 << 20)}};
 }
 
 Result<ExitCode> Stop(const CalibrateFlags& flags, const CalibrateReport& report, size_t total) {

@@ -17,16 +17,16 @@ TensorView ViewOf(TestOperand& tensor) {
   return {tensor.operand.dtype, tensor.operand.dims, tensor.operand.strides, tensor.data()};
 }
 
-// Values of a channel, from row-major ones.
-std::vector<float> ChannelOf(const std::vector<float>& values, const Dims& dims, int axis, int64_t channel) {
-  if (dims.empty()) return values;
+// Row-major values, channel by channel.
+std::vector<std::vector<float>> ByChannel(const std::vector<float>& values, const Dims& dims, int axis) {
+  if (dims.empty()) return {values};
   const int64_t size = dims[static_cast<size_t>(axis)];
   const int64_t step = ContiguousStrides(dims)[static_cast<size_t>(axis)];
-  std::vector<float> found;
+  std::vector<std::vector<float>> channels(static_cast<size_t>(size));
   for (size_t i = 0; i < values.size(); ++i) {
-    if (static_cast<int64_t>(i) / step % size == channel) found.push_back(values[i]);
+    channels[static_cast<size_t>(static_cast<int64_t>(i) / step % size)].push_back(values[i]);
   }
-  return found;
+  return channels;
 }
 
 void ExpectStats(const TensorStats& stats, const std::vector<float>& values, uint64_t times, const std::string& what) {
@@ -44,9 +44,10 @@ void ExpectStats(const TensorStats& stats, const std::vector<float>& values, uin
   EXPECT_NEAR(stats.square_sum.value(), static_cast<double>(times) * squares,
               2e-11 * static_cast<double>(times) * squares)
       << what;
-  for (int64_t c = 0; c < stats.channels(); ++c) {
-    const auto channel = ChannelOf(values, stats.dims, stats.channel_axis, c);
-    const auto at = static_cast<size_t>(c);
+  const auto channels = ByChannel(values, stats.dims, stats.channel_axis);
+  ASSERT_EQ(stats.channel_min.size(), channels.size()) << what;
+  for (size_t at = 0; at < channels.size(); ++at) {
+    const std::vector<float>& channel = channels[at];
     EXPECT_EQ(stats.channel_min[at], *std::min_element(channel.begin(), channel.end())) << what;
     EXPECT_EQ(stats.channel_max[at], *std::max_element(channel.begin(), channel.end())) << what;
     double sum = 0, magnitude = 0;

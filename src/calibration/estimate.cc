@@ -153,27 +153,25 @@ Range LeastSquares(const TensorStats& stats, bool symmetric) {
 
 // ---- entropy
 
-// KL(P || Q) of the first `size` bins: P with what lies beyond them added to the last, Q those bins merged to
-// kEntropyLevels levels and spread evenly over the bins that are not empty. Infinite where Q has nothing and P has.
+// KL(P || Q) of the first `size` bins: P with what lies beyond them added to the last, Q those bins without it merged to
+// kEntropyLevels levels and spread evenly over the bins where P is not empty. Infinite where Q has nothing and P has.
 double Divergence(const std::vector<uint64_t>& bins, size_t size, double beyond) {
+  const auto with_tail = [&](size_t i) { return static_cast<double>(bins[i]) + (i + 1 == size ? beyond : 0); };
   std::array<double, kEntropyLevels> sum{}, used{};
   double total_q = 0;
   for (size_t i = 0; i < size; ++i) {
     const size_t level = i * kEntropyLevels / size;
-    const auto count = static_cast<double>(bins[i]);
-    sum[level] += count;
-    used[level] += count > 0 ? 1 : 0;
-    total_q += count;
+    sum[level] += static_cast<double>(bins[i]);
+    used[level] += with_tail(i) > 0 ? 1 : 0;
+    total_q += static_cast<double>(bins[i]);
   }
   const double total_p = total_q + beyond;
-  if (total_q == 0) return std::numeric_limits<double>::infinity();
   double divergence = 0;
   for (size_t i = 0; i < size; ++i) {
-    const auto count = static_cast<double>(bins[i]);
-    const double p = (count + (i + 1 == size ? beyond : 0)) / total_p;
-    if (p == 0) continue;
-    if (count == 0) return std::numeric_limits<double>::infinity();
     const size_t level = i * kEntropyLevels / size;
+    const double p = with_tail(i) / total_p;
+    if (p == 0) continue;
+    if (sum[level] == 0) return std::numeric_limits<double>::infinity();
     divergence += p * std::log(p * total_q * used[level] / sum[level]);
   }
   return divergence;
