@@ -99,8 +99,8 @@ Result<Dataset> OpenData(const CalibrateFlags& flags, const std::vector<Value>& 
         "'{}' holds pictures: say how they are prepared with --preprocess sam, imagenet or a JSON file", flags.data));
   }
   if (flags.count > 0 && data.size() < static_cast<size_t>(flags.count)) {
-    PrintWarning(fmt::format("--count asks for {} samples, '{}' holds {}: all of them are used", flags.count, flags.data,
-                             data.size()));
+    PrintWarning(fmt::format("--count asks for {} samples, '{}' holds {}: all of them are used", flags.count,
+                             flags.data, data.size()));
   }
   if (flags.count > 0) data.Truncate(static_cast<size_t>(flags.count));
   return data;
@@ -166,7 +166,8 @@ void NoteEarlierCheckpoint(const CalibrateFlags& flags) {
   std::error_code error;
   const bool there = fs::exists(flags.checkpoint(), error);
   if (there && !flags.resume) {
-    PrintWarning(fmt::format("'{}' of an earlier run is overwritten; --resume would go on from it", flags.checkpoint()));
+    PrintWarning(
+        fmt::format("'{}' of an earlier run is overwritten; --resume would go on from it", flags.checkpoint()));
   }
   if (!there && flags.resume) PrintWarning(fmt::format("'{}' is not there: starting anew", flags.checkpoint()));
 }

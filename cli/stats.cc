@@ -44,7 +44,8 @@ std::vector<Outlier> Outliers(const TensorStats& tensor) {
   for (size_t c = 0; c < magnitudes.size(); ++c) {
     if (magnitudes[c] > kOutlierFactor * *middle) outliers.push_back({static_cast<int64_t>(c), magnitudes[c]});
   }
-  std::stable_sort(outliers.begin(), outliers.end(), [](const Outlier& a, const Outlier& b) { return a.magnitude > b.magnitude; });
+  std::stable_sort(outliers.begin(), outliers.end(),
+                   [](const Outlier& a, const Outlier& b) { return a.magnitude > b.magnitude; });
   return outliers;
 }
 
@@ -153,7 +154,8 @@ Result<std::vector<std::string>> ChooseTensors(const ShowFlags& flags, const Sta
 Result<ExitCode> Show(const ShowFlags& flags) {
   OCTAVO_ASSIGN(const Stats stats, LoadStats(flags.file));
   OCTAVO_ASSIGN(const auto names, ChooseTensors(flags, stats));
-  Table table("llrrrrll", {"tensor", "shape", "min", "max", "mean", "std", "histogram (logarithmic)", "outlier channels"});
+  Table table("llrrrrll",
+              {"tensor", "shape", "min", "max", "mean", "std", "histogram (logarithmic)", "outlier channels"});
   Json tensors = Json::array();
   for (const std::string& name : names) {
     const TensorStats& tensor = stats.tensors.at(name);

@@ -45,10 +45,10 @@ struct SkippedSample {
 };
 
 struct CalibrateReport {
-  Stats stats;               // empty when the run was stopped
-  bool stopped = false;      // by CalibrateOptions::stop, before the end; the checkpoint, if any, is written
-  size_t resumed = 0;        // samples that the checkpoint already had, of this sweep
-  size_t done = 0;           // samples of the last sweep, used or skipped
+  Stats stats;           // empty when the run was stopped
+  bool stopped = false;  // by CalibrateOptions::stop, before the end; the checkpoint, if any, is written
+  size_t resumed = 0;    // samples that the checkpoint already had, of this sweep
+  size_t done = 0;       // samples of the last sweep, used or skipped
   std::vector<SkippedSample> skipped;
   int threads = 0;
   int sweeps = 0;  // over the data, those before a checkpoint included

@@ -35,9 +35,9 @@ void Merge(Histogram& into, const Histogram& from);
 
 // Of one tensor, over all samples.
 struct TensorStats {
-  Dims dims;             // of the tensor in the model that was calibrated
-  int channel_axis = 1;  // the axis of channel_min and channel_max; 0 for a scalar, which has one channel
-  uint64_t count = 0;    // elements seen
+  Dims dims;               // of the tensor in the model that was calibrated
+  int channel_axis = 1;    // the axis of channel_min and channel_max; 0 for a scalar, which has one channel
+  uint64_t count = 0;      // elements seen
   float min = 0, max = 0;  // 0 before the first value, as are those of channels
   std::vector<float> channel_min, channel_max;
   double mean = 0, mean_square = 0;  // from sums that are exact over samples

@@ -15,7 +15,8 @@
 
 namespace octavo {
 
-static_assert(std::endian::native == std::endian::little, "files are little-endian, and so is every CPU that runs this");
+static_assert(std::endian::native == std::endian::little,
+              "files are little-endian, and so is every CPU that runs this");
 
 // FNV-1a: finds damage, not malice.
 inline uint64_t Fnv1a(std::span<const std::byte> bytes, uint64_t hash = 0xcbf29ce484222325) {

@@ -99,7 +99,7 @@ class Calibration {
   Status Skip(size_t sample, const Status& reason);
   void Observe(Worker& worker, size_t index, const TensorView& view);
   bool Stopped() const { return options_.stop != nullptr && options_.stop->load(); }
-  size_t CountDone() const { return static_cast<size_t>(std::count(done_.begin(), done_.end(), uint8_t{1})); }
+  void CountDone() { done_count_ = static_cast<size_t>(std::count(done_.begin(), done_.end(), uint8_t{1})); }
 
   Stats LendStats();
   void TakeBack(Stats stats);
@@ -122,9 +122,10 @@ class Calibration {
   // Guarded by mutex_ while workers run.
   std::mutex mutex_;
   size_t next_ = 0;
-  std::vector<uint8_t> done_;                  // of this sweep, by position in samples_
-  std::map<size_t, std::string> skipped_;      // by position; in all sweeps
-  Status failure_;                             // the first one ends the run
+  std::vector<uint8_t> done_;  // of this sweep, by position in samples_
+  size_t done_count_ = 0;
+  std::map<size_t, std::string> skipped_;  // by position; in all sweeps
+  Status failure_;                         // the first one ends the run
   CalibrateReport report_;
 };
 
@@ -263,7 +264,8 @@ Status Calibration::Apply(Checkpoint checkpoint) {
   kept_ = std::move(checkpoint.kept);
   done_ = std::move(checkpoint.done);
   for (auto& [sample, reason] : checkpoint.skipped) skipped_[sample] = std::move(reason);
-  report_.resumed = CountDone();
+  CountDone();
+  report_.resumed = done_count_;
   report_.sweeps = static_cast<int>(kept_.size());
   return {};
 }
@@ -356,11 +358,20 @@ Status Calibration::BeginSweep() {
   // What an earlier sweep skipped stays out of this one.
   done_.assign(samples_.size(), 0);
   for (const auto& [sample, reason] : skipped_) done_[sample] = 1;
+  CountDone();
   return {};
 }
 
 // Statistics of this sweep's tensors become a short file in memory.
 Status Calibration::EndSweep() {
+  const uint64_t samples = samples_.size() - skipped_.size();
+  for (const Watched& tensor : tensors_) {
+    if (tensor.stats == nullptr) continue;
+    const uint64_t expected = samples * static_cast<uint64_t>(ElementCount(tensor.dims));
+    if (tensor.stats->stats.count == expected) continue;
+    return InternalError(fmt::format("tensor {} was seen {} times where {} were expected", Quote(tensor.name),
+                                     tensor.stats->stats.count, expected));
+  }
   OCTAVO_ASSIGN(auto bytes, SerializeStats(LendStats()));
   bytes.shrink_to_fit();
   kept_.push_back(std::move(bytes));
@@ -442,13 +453,15 @@ void Calibration::Work(Worker& worker, Clock::time_point deadline) {
       return;
     }
     done_[sample] = 1;
-    if (options_.progress) options_.progress(CountDone(), done_.size());
+    ++done_count_;
+    if (options_.progress) options_.progress(done_count_, done_.size());
   }
 }
 
 // Until the data is through, or the time is over: then nothing runs, and the state is one between samples.
 Status Calibration::RunRound(double seconds) {
-  const auto deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  const auto deadline =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   next_ = 0;
   std::vector<std::thread> threads;
   for (size_t i = 1; i < workers_.size(); ++i) threads.emplace_back([&, i] { Work(*workers_[i], deadline); });
@@ -459,9 +472,9 @@ Status Calibration::RunRound(double seconds) {
 
 // Leaves report_.stopped set when it was stopped before the end.
 Status Calibration::RunSweep() {
-  while (CountDone() < done_.size()) {
+  while (done_count_ < done_.size()) {
     OCTAVO_RETURN_IF_ERROR(RunRound(options_.checkpoint.empty() ? 1e6 : options_.checkpoint_seconds));
-    if (CountDone() == done_.size()) break;
+    if (done_count_ == done_.size()) break;
     OCTAVO_RETURN_IF_ERROR(Save());
     if (!Stopped()) continue;
     report_.stopped = true;
@@ -489,11 +502,11 @@ Result<CalibrateReport> Calibration::Run() {
   while (!Unfinished().empty()) {
     OCTAVO_RETURN_IF_ERROR(BeginSweep());
     OCTAVO_RETURN_IF_ERROR(RunSweep());
-    report_.done = CountDone();
+    report_.done = done_count_;
     if (report_.stopped) break;
     if (skipped_.size() == samples_.size()) {
-      return InvalidArgument(fmt::format("none of the {} samples can be used; the first: {}", samples_.size(),
-                                         skipped_.begin()->second));
+      return InvalidArgument(
+          fmt::format("none of the {} samples can be used; the first: {}", samples_.size(), skipped_.begin()->second));
     }
     OCTAVO_RETURN_IF_ERROR(EndSweep());
     if (!Unfinished().empty()) OCTAVO_RETURN_IF_ERROR(Save());

@@ -12,8 +12,9 @@ enum class Convention { kNone, kSecond, kLast };
 
 Convention ConventionOf(const Node& node) {
   constexpr std::array<std::string_view, 11> kSecond = {
-      "Conv", "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization", "MaxPool",
-      "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "DepthToSpace"};
+      "Conv",        "ConvTranspose", "BatchNormalization", "InstanceNormalization", "GroupNormalization",
+      "MaxPool",     "AveragePool",   "GlobalAveragePool",  "GlobalMaxPool",         "Resize",
+      "DepthToSpace"};
   constexpr std::array<std::string_view, 3> kLast = {"MatMul", "Gemm", "LayerNormalization"};
   if (std::find(kSecond.begin(), kSecond.end(), node.op) != kSecond.end()) return Convention::kSecond;
   if (std::find(kLast.begin(), kLast.end(), node.op) != kLast.end()) return Convention::kLast;
@@ -29,7 +30,8 @@ int AxisOf(const Graph& graph, ValueId id, const std::vector<NodeId>& readers) {
     convention = ConventionOf(graph.node(reader));
     if (convention != Convention::kNone) break;
   }
-  if (convention == Convention::kNone && value.producer != kNoNode) convention = ConventionOf(graph.node(value.producer));
+  if (convention == Convention::kNone && value.producer != kNoNode)
+    convention = ConventionOf(graph.node(value.producer));
   const bool second = convention == Convention::kNone ? rank >= 4 : convention == Convention::kSecond;
   return second && rank > 1 ? 1 : rank - 1;
 }

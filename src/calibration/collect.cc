@@ -327,8 +327,8 @@ Status Collector::Visit(const TensorView& view, const Walk& walk) {
     return ForEachOffset(walk.outer, walk.outer_steps, [&](int64_t offset) -> Status {
       const int64_t rows = std::max<int64_t>(1, kBlock / walk.channels);
       for (int64_t r = 0; r < walk.inner; r += rows) {
-        OCTAVO_RETURN_IF_ERROR(AddRows(x + offset + r * walk.inner_step, std::min(rows, walk.inner - r),
-                                       walk.inner_step, walk.channels));
+        OCTAVO_RETURN_IF_ERROR(
+            AddRows(x + offset + r * walk.inner_step, std::min(rows, walk.inner - r), walk.inner_step, walk.channels));
       }
       return {};
     });
@@ -368,7 +368,8 @@ Status Collector::AddRun(const float* x, int64_t count, int64_t channel) {
 }
 
 // Counts the block's values, `rows` times `count` of them, once the bins are known to take them.
-Status Collector::Finish(const CollectKernels::Block& block, const float* x, int64_t rows, int64_t step, int64_t count) {
+Status Collector::Finish(const CollectKernels::Block& block, const float* x, int64_t rows, int64_t step,
+                         int64_t count) {
   if (!std::isfinite(block.squares)) return InvalidArgument(std::isnan(block.squares) ? "holds NaN" : "holds infinity");
   const int exponent = ExponentFor(block.low, block.high);
   // uint32 counters: far below their limit even if every value falls into one of them.

@@ -26,8 +26,8 @@ struct CollectKernels {
   Block (*add_rows)(const float* x, int64_t rows, int64_t step, int64_t channels, float* low, float* high, double* sum);
   // `count` neighbours of one channel.
   Block (*add_run)(const float* x, int64_t count, float* low, float* high, double* sum);
-  // Adds one to counts[4 * (floor(x * scale) + Histogram::kHalfBins) + j], where j may be any of 0 to 3: neighbours that
-  // are equal do not wait for each other. All of x lie within the bins.
+  // Adds one to counts[4 * (floor(x * scale) + Histogram::kHalfBins) + j], where j may be any of 0 to 3: neighbours
+  // that are equal do not wait for each other. All of x lie within the bins.
   void (*count_bins)(const float* x, int64_t count, float scale, uint32_t* counts);
 };
 CollectKernels ChooseCollectKernels();

@@ -16,6 +16,9 @@ constexpr int kHalfBins = Histogram::kHalfBins;
 constexpr int kBins = 2 * kHalfBins;
 // TensorRT quantizes |x| to this many levels.
 constexpr size_t kEntropyLevels = 128;
+// Divergences are of the order of 1e-6 and more where there is anything to choose; what rounding leaves of equal ones
+// is below 1e-14.
+constexpr double kEntropyTie = 1e-12;
 
 constexpr std::array<std::string_view, 4> kNames = {"minmax", "percentile", "mse", "entropy"};
 
@@ -86,19 +89,29 @@ std::vector<Point> Points(const Histogram& histogram) {
   return points;
 }
 
+// Half to even, for magnitudes below 2^51: 1.5 * 2^52 leaves no bit for fractions. A call of nearbyint takes longer
+// than all the rest of the loop it is used in.
+double RoundSmall(double x) {
+  constexpr double kShift = 0x1.8p52;
+  return (x + kShift) - kShift;
+}
+
 // The sum of squared errors of q = clamp(round(x / scale) + zero_point, low, high).
 double SquaredError(const std::vector<Point>& points, double scale, double zero_point, double low, double high) {
   const double inverse = 1 / scale;
   double sum = 0;
   for (const Point& point : points) {
-    const double q = std::clamp(std::nearbyint(point.value * inverse), low - zero_point, high - zero_point);
+    // The bounds are integers: clamping first changes nothing.
+    const double q = RoundSmall(std::clamp(point.value * inverse, low - zero_point, high - zero_point));
     const double error = point.value - q * scale;
     sum += point.count * error * error;
   }
   return sum;
 }
 
-double SymmetricError(const std::vector<Point>& points, double a) { return SquaredError(points, a / 127, 0, -127, 127); }
+double SymmetricError(const std::vector<Point>& points, double a) {
+  return SquaredError(points, a / 127, 0, -127, 127);
+}
 
 double AsymmetricError(const std::vector<Point>& points, double low, double high) {
   const double scale = (high - low) / 255;
@@ -153,41 +166,66 @@ Range LeastSquares(const TensorStats& stats, bool symmetric) {
 
 // ---- entropy
 
-// KL(P || Q) of the first `size` bins: P with what lies beyond them added to the last, Q those bins without it merged to
-// kEntropyLevels levels and spread evenly over the bins where P is not empty. Infinite where Q has nothing and P has.
-double Divergence(const std::vector<uint64_t>& bins, size_t size, double beyond) {
-  const auto with_tail = [&](size_t i) { return static_cast<double>(bins[i]) + (i + 1 == size ? beyond : 0); };
-  std::array<double, kEntropyLevels> sum{}, used{};
-  double total_q = 0;
-  for (size_t i = 0; i < size; ++i) {
-    const size_t level = i * kEntropyLevels / size;
-    sum[level] += static_cast<double>(bins[i]);
-    used[level] += with_tail(i) > 0 ? 1 : 0;
-    total_q += static_cast<double>(bins[i]);
+struct EntropyBins {
+  std::vector<double> counts, logs;  // logs of counts; 0 for empty bins
+};
+
+EntropyBins MakeEntropyBins(const std::vector<uint64_t>& folded) {
+  EntropyBins bins;
+  for (const uint64_t count : folded) {
+    bins.counts.push_back(static_cast<double>(count));
+    bins.logs.push_back(count > 0 ? std::log(static_cast<double>(count)) : 0);
   }
+  return bins;
+}
+
+// KL(P || Q) of the first `size` bins: P with the `beyond` counts that lie beyond them added to the last, Q those bins
+// without it merged to kEntropyLevels levels and spread evenly over the bins where P is not empty. Infinite where Q has
+// nothing and P has. `total_q` is the sum of the bins.
+//
+//   sum p log(p / q) = 1 / total_p * sum_i c_i (log c_i - log(sum_level / used_level)) + log(total_q / total_p)
+double Divergence(const EntropyBins& bins, size_t size, double total_q, double beyond) {
   const double total_p = total_q + beyond;
   double divergence = 0;
-  for (size_t i = 0; i < size; ++i) {
-    const size_t level = i * kEntropyLevels / size;
-    const double p = with_tail(i) / total_p;
-    if (p == 0) continue;
-    if (sum[level] == 0) return std::numeric_limits<double>::infinity();
-    divergence += p * std::log(p * total_q * used[level] / sum[level]);
+  for (size_t level = 0; level < kEntropyLevels; ++level) {
+    // Bin i belongs to level i * kEntropyLevels / size, rounded down.
+    const size_t begin = (level * size + kEntropyLevels - 1) / kEntropyLevels;
+    const size_t end = ((level + 1) * size + kEntropyLevels - 1) / kEntropyLevels;
+    double sum = 0, used = 0, entropy = 0;
+    for (size_t i = begin; i < end; ++i) {
+      sum += bins.counts[i];
+      used += bins.counts[i] > 0 ? 1 : 0;
+      entropy += bins.counts[i] * bins.logs[i];
+    }
+    double with_tail = sum;
+    if (end == size && beyond > 0) {
+      const double last = bins.counts[size - 1];
+      used += last > 0 ? 0 : 1;
+      entropy += (last + beyond) * std::log(last + beyond) - last * bins.logs[size - 1];
+      with_tail += beyond;
+    }
+    if (with_tail == 0) continue;
+    if (sum == 0) return std::numeric_limits<double>::infinity();
+    divergence += entropy - with_tail * std::log(sum / used);
   }
-  return divergence;
+  return divergence / total_p + std::log(total_q / total_p);
 }
 
 double EntropyThreshold(const TensorStats& stats) {
-  const std::vector<uint64_t> bins = Fold(stats.histogram);
-  size_t used = bins.size();
-  while (used > 0 && bins[used - 1] == 0) --used;
-  double beyond = 0, least = std::numeric_limits<double>::infinity();
+  const EntropyBins bins = MakeEntropyBins(Fold(stats.histogram));
+  size_t used = bins.counts.size();
+  while (used > 0 && bins.counts[used - 1] == 0) --used;
+  double inside = static_cast<double>(stats.count), beyond = 0, least = std::numeric_limits<double>::infinity();
   size_t best = used;
-  // From the widest to the narrowest, so that of equals the widest stays.
+  // From the widest to the narrowest, so that of equals the widest stays. Counts are sums of integers: exact to 2^53.
   for (size_t i = used; i >= kEntropyLevels; --i) {
-    if (i < used) beyond += static_cast<double>(bins[i]);
-    const double divergence = Divergence(bins, i, beyond);
-    if (divergence < least) {
+    if (i < used) {
+      inside -= bins.counts[i];
+      beyond += bins.counts[i];
+    }
+    if (inside == 0) break;
+    const double divergence = Divergence(bins, i, inside, beyond);
+    if (divergence < least - kEntropyTie) {
       least = divergence;
       best = i;
     }

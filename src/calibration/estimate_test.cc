@@ -67,8 +67,13 @@ TEST(EstimateRangeTest, MinMaxIsWhatWasSeenAndZero) {
 }
 
 TEST(EstimateRangeTest, RangesHoldZeroAndStayWithinWhatWasSeen) {
-  for (const auto& values : {Normal(2000, 0, 1), Normal(2000, 5, 1), Normal(2000, -300, 90), {0, 0, 1e-30f},
-                             std::vector<float>{-7}, {1e-38f, 2e-38f}, {-3e38f, 3e38f}}) {
+  for (const auto& values : {Normal(2000, 0, 1),
+                             Normal(2000, 5, 1),
+                             Normal(2000, -300, 90),
+                             {0, 0, 1e-30f},
+                             std::vector<float>{-7},
+                             {1e-38f, 2e-38f},
+                             {-3e38f, 3e38f}}) {
     const TensorStats stats = StatsOf(values);
     for (const Estimator estimator : kAll) {
       const Range asymmetric = RangeOf(stats, estimator, false), symmetric = RangeOf(stats, estimator, true);

@@ -80,7 +80,7 @@ Histogram ReadHistogram(ByteReader& in) {
   Histogram histogram;
   histogram.exponent = in.Number<int16_t>();
   const uint64_t first = in.Varint(), bins = in.Varint();
-  if (first > kBins || bins > kBins - first || bins > in.left()) in.Fail();
+  if (first > kBins || bins > kBins - first || bins > in.left() || (bins == 0 && first > 0)) in.Fail();
   if (in.failed() || bins == 0) return histogram;
   histogram.counts.resize(kBins);
   for (uint64_t i = 0; i < bins; ++i) histogram.counts[first + i] = in.Varint();
@@ -118,7 +118,8 @@ bool ChannelsAreConsistent(const TensorStats& tensor) {
 
 bool HistogramIsConsistent(const TensorStats& tensor) {
   const Histogram& histogram = tensor.histogram;
-  if (tensor.count == 0) return histogram.counts.empty() && histogram.exponent == 0 && tensor.min == 0 && tensor.max == 0;
+  if (tensor.count == 0)
+    return histogram.counts.empty() && histogram.exponent == 0 && tensor.min == 0 && tensor.max == 0;
   if (histogram.counts.empty() || histogram.exponent != ExponentFor(tensor.min, tensor.max)) return false;
   uint64_t total = 0;
   for (const uint64_t count : histogram.counts) {
@@ -237,8 +238,8 @@ Result<std::span<const std::byte>> OpenEnvelope(std::span<const std::byte> bytes
   if (bytes.size() < kHeaderBytes + kChecksumBytes) return BadFile("is truncated");
   const auto version = in.Number<uint32_t>();
   if (version > kVersion) {
-    return BadFile(fmt::format("has version {} of the format; this Octavo reads up to {}: use a later one", version,
-                               kVersion));
+    return BadFile(
+        fmt::format("has version {} of the format; this Octavo reads up to {}: use a later one", version, kVersion));
   }
   if (version == 0) return BadFile("is damaged: it states version 0");
   const auto contents = in.Number<uint64_t>();

@@ -41,15 +41,16 @@ TEST(HistogramTest, CoarsensAsIfItHadBeenCoarseAllAlong) {
     Histogram coarse = fine;
     Coarsen(coarse, fine.exponent + shift);
     std::vector<uint64_t> expected(2 * Histogram::kHalfBins);
-    for (const float value : values) ++expected[static_cast<size_t>(BinOf(value, coarse.exponent) + Histogram::kHalfBins)];
+    for (const float value : values)
+      ++expected[static_cast<size_t>(BinOf(value, coarse.exponent) + Histogram::kHalfBins)];
     EXPECT_EQ(coarse.counts, expected) << shift;
   }
 }
 
 TEST(HistogramTest, MergesExactlyInAnyOrder) {
   // Ranges that need different exponents.
-  const std::vector<std::vector<float>> parts = {NormalValues(500, 1, 1), NormalValues(500, 2, 90),
-                                                 NormalValues(500, 3, 1e-4f), {0, 0, 0}};
+  const std::vector<std::vector<float>> parts = {
+      NormalValues(500, 1, 1), NormalValues(500, 2, 90), NormalValues(500, 3, 1e-4f), {0, 0, 0}};
   std::vector<float> all;
   for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
   const Histogram expected = StatsOf(all).histogram;

@@ -10,9 +10,9 @@
 namespace octavo {
 
 struct SweepCosts {
-  int64_t limit = 0;            // bytes that may be resident
-  int64_t base = 0;             // resident whatever is planned
-  int64_t per_thread = 0;       // a session, its activations, a sample being loaded
+  int64_t limit = 0;             // bytes that may be resident
+  int64_t base = 0;              // resident whatever is planned
+  int64_t per_thread = 0;        // a session, its activations, a sample being loaded
   std::vector<int64_t> tensors;  // of those still to be observed: their statistics while they are collected
 };
 

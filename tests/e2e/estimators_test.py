@@ -18,7 +18,7 @@ def entropy_threshold(counts, exponent):
     used = int(np.flatnonzero(folded)[-1]) + 1
     folded = folded.astype(np.float64)
     best, least = used, np.inf
-    for size in range(LEVELS, used + 1):
+    for size in range(used, LEVELS - 1, -1):
         q_bins = folded[:size]
         p = q_bins.copy()
         p[-1] += folded[size:].sum()
@@ -32,8 +32,8 @@ def entropy_threshold(counts, exponent):
         p, q = p[there] / p.sum(), q[there] / q.sum()
         divergence = float((p * np.log(p / q)).sum())
         # Of equals the widest; sums in another order differ by some 1e-16 a term.
-        if divergence < least + 1e-12:
-            best, least = size, min(least, divergence)
+        if divergence < least - 1e-12:
+            best, least = size, divergence
     return (best + 0.5) * 2.0**exponent
 
 
