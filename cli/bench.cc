@@ -8,6 +8,7 @@
 #include "command.h"
 #include "console.h"
 #include "engine_flags.h"
+#include "implicit_flag.h"
 #include "model_files.h"
 #include "octavo/inspect.h"
 #include "octavo/onnx.h"
@@ -27,6 +28,7 @@ struct BenchFlags {
   bool per_layer = false;
   bool on_stdin = false;
   EngineFlags engine;
+  ImplicitFlag implicit;
   Report report;
 };
 
@@ -71,8 +73,13 @@ Result<Loaded> Load(const BenchFlags& flags) {
   OCTAVO_ASSIGN(loaded.inputs, MakeInputs(flags, graph));
   const double making_ms = making.Milliseconds();
   std::vector<Dims> dims;
-  for (const Tensor& input : loaded.inputs) dims.push_back(input.dims());
+  std::map<std::string, Dims> named;
+  for (const Tensor& input : loaded.inputs) {
+    named[graph.value(graph.inputs[dims.size()]).name] = input.dims();
+    dims.push_back(input.dims());
+  }
   const Stopwatch compile;
+  OCTAVO_ASSIGN(graph, flags.implicit.Apply(std::move(graph), named, flags.model));
   auto session = Session::Create(std::move(graph), flags.engine.ToOptions());
   if (!session.ok()) return session.status().WithPrefix(flags.model + ": ");
   loaded.session = std::make_unique<Session>(std::move(session).value());
@@ -286,6 +293,7 @@ void AddBenchCommand(CLI::App& app, Action& action) {
   command->add_flag("--on-stdin", flags->on_stdin,
                     "Stay loaded: print {\"ready\":true} after the warm-up, then for each line N of standard input "
                     "run N times and print {\"ms\":[...]}");
+  flags->implicit.AddTo(*command, "Run in INT8 by the scales of TensorRT's calibration cache; the file holds no Q/DQ");
   flags->engine.AddTo(*command);
   flags->report.AddFlag(*command);
   command->callback([=, &action] { action = [=] { return Bench(*flags); }; });

@@ -8,7 +8,9 @@
 #include "command.h"
 #include "console.h"
 #include "engine_flags.h"
+#include "implicit_flag.h"
 #include "model_files.h"
+#include "octavo/calibrate.h"
 #include "octavo/dataset.h"
 #include "octavo/inspect.h"
 #include "octavo/npy.h"
@@ -34,6 +36,7 @@ struct CompareFlags {
   std::optional<double> min_sqnr;
   std::string precision_b;
   EngineFlags engine;
+  ImplicitFlag implicit;
   Report report;
 
   SessionOptions OptionsA() const { return engine.ToOptions(); }
@@ -58,6 +61,25 @@ Result<Session> OpenSession(const std::string& path, const SessionOptions& optio
   OCTAVO_ASSIGN(Graph graph, LoadOnnx(path));
   auto session = Session::Create(std::move(graph), options);
   if (!session.ok()) return session.status().WithPrefix(path + ": ");
+  return session;
+}
+
+// B, quantized by --calibration-cache where that is given.
+Result<Graph> LoadB(const CompareFlags& flags, const Dataset& data) {
+  OCTAVO_ASSIGN(Graph graph, LoadOnnx(flags.b));
+  if (flags.implicit.cache.empty()) return graph;
+  OCTAVO_ASSIGN(auto dims, FindInputDims(data));
+  std::erase_if(dims, [&](const auto& entry) {
+    const ValueId id = graph.Find(entry.first);
+    return id == kNoValue || !graph.IsInput(id);
+  });
+  return flags.implicit.Apply(std::move(graph), dims, flags.b);
+}
+
+Result<Session> OpenB(const CompareFlags& flags, const Dataset& data, const SessionOptions& options) {
+  OCTAVO_ASSIGN(Graph graph, LoadB(flags, data));
+  auto session = Session::Create(std::move(graph), options);
+  if (!session.ok()) return session.status().WithPrefix(flags.b + ": ");
   return session;
 }
 
@@ -215,7 +237,7 @@ Result<std::vector<std::vector<std::string>>> ObservedChunks(const CompareFlags&
     options_b.input_dims[input_names.at(name)] = tensor.dims();
   }
   OCTAVO_ASSIGN(Graph graph_a, LoadOnnx(flags.a));
-  OCTAVO_ASSIGN(Graph graph_b, LoadOnnx(flags.b));
+  OCTAVO_ASSIGN(Graph graph_b, LoadB(flags, data));
   OCTAVO_ASSIGN(const auto in_a, ListActivations(std::move(graph_a), options_a));
   OCTAVO_ASSIGN(const auto in_b, ListActivations(std::move(graph_b), options_b));
   std::map<std::string, Dims> dims_b;
@@ -241,7 +263,7 @@ Result<std::vector<Pair>> CompareChunk(const CompareFlags& flags, const Dataset&
   SessionOptions options_a = flags.OptionsA(), options_b = flags.OptionsB();
   options_a.observed = options_b.observed = observed;
   OCTAVO_ASSIGN(Session a, OpenSession(flags.a, options_a));
-  OCTAVO_ASSIGN(Session b, OpenSession(flags.b, options_b));
+  OCTAVO_ASSIGN(Session b, OpenB(flags, data, options_b));
   // Observed values come after the graph's own outputs, in the order they were asked for.
   const size_t first_a = a.output_names().size() - observed.size();
   const size_t first_b = b.output_names().size() - observed.size();
@@ -313,6 +335,9 @@ Status CheckFlags(const CompareFlags& flags) {
   if (!flags.b.empty() && !flags.outputs_b.empty()) {
     return InvalidArgument("B.onnx and --outputs-b exclude each other: B's outputs come from one of them");
   }
+  if (!flags.implicit.cache.empty() && flags.b.empty()) {
+    return InvalidArgument("--calibration-cache needs B.onnx: it says how B is quantized");
+  }
   if (flags.per_layer && flags.b.empty()) return InvalidArgument("--per-layer needs B.onnx: files hold outputs only");
   return {};
 }
@@ -334,7 +359,7 @@ Result<Comparison> CompareAll(const CompareFlags& flags) {
     OCTAVO_RETURN_IF_ERROR(CompareWithFiles(flags, data, a, result.outputs, progress));
     return result;
   }
-  OCTAVO_ASSIGN(Session b, OpenSession(flags.b, flags.OptionsB()));
+  OCTAVO_ASSIGN(Session b, OpenB(flags, data, flags.OptionsB()));
   OCTAVO_ASSIGN(const auto input_names, MatchInputs(a.inputs(), b.inputs(), result.notes));
   OCTAVO_ASSIGN(result.outputs, MatchOutputs(a.output_names(), b.output_names(), result.notes));
   OCTAVO_RETURN_IF_ERROR(CompareModels(flags, data, a, b, input_names, result.outputs, progress));
@@ -404,6 +429,8 @@ void AddCompareCommand(CLI::App& app, Action& action) {
   command->add_option("--min-sqnr", flags->min_sqnr, "Exit code 1 when an output's SQNR is below this")
       ->type_name("DB");
   AddPrecisionFlag(*command, "--precision-b", flags->precision_b, "B's arithmetic (default: as --precision)");
+  flags->implicit.AddTo(*command,
+                        "Run B in INT8 by the scales of TensorRT's calibration cache; B's file holds no Q/DQ");
   flags->engine.AddTo(*command);
   flags->report.AddFlag(*command);
   command->callback([=, &action] { action = [=] { return CompareCommand(*flags); }; });

@@ -6,6 +6,7 @@
 #include "command.h"
 #include "console.h"
 #include "engine_flags.h"
+#include "implicit_flag.h"
 #include "model_files.h"
 #include "octavo/npy.h"
 #include "octavo/onnx.h"
@@ -24,6 +25,7 @@ struct RunFlags {
   std::string folder = ".";
   std::string engine_name = "octavo";
   EngineFlags engine;
+  ImplicitFlag implicit;
   Report report;
 };
 
@@ -72,6 +74,9 @@ Result<ExitCode> RunModel(RunFlags flags) {
   if (!flags.file.empty()) flags.inputs.push_back(flags.file);
   OCTAVO_ASSIGN(Graph graph, LoadOnnx(flags.model));
   OCTAVO_ASSIGN(const auto inputs, ReadInputs(flags.inputs, InputValues(graph), flags.preprocess, true));
+  std::map<std::string, Dims> dims;
+  for (const auto& [name, tensor] : inputs) dims[name] = tensor.dims();
+  OCTAVO_ASSIGN(graph, flags.implicit.Apply(std::move(graph), dims, flags.model));
   OCTAVO_RETURN_IF_ERROR(MakeFolder(flags.folder));
   auto outputs = Compute(std::move(graph), flags, inputs);
   if (!outputs.ok()) return outputs.status().WithPrefix(flags.model + ": ");
@@ -116,6 +121,7 @@ void AddRunCommand(CLI::App& app, Action& action) {
                    "Folder for OUTPUT.npy files, made when it is not there (default: this one); characters of "
                    "names other than letters, digits, '.', '-', '_' become '_'")
       ->type_name("DIR");
+  flags->implicit.AddTo(*command, "Run in INT8 by the scales of TensorRT's calibration cache; the file holds no Q/DQ");
   flags->engine.AddTo(*command);
   command->add_option("--engine", flags->engine_name)->group("")->check(CLI::IsMember({"octavo", "reference"}));
   flags->report.AddFlag(*command);
