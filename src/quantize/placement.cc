@@ -201,14 +201,14 @@ class TargetPlacer {
   std::vector<bool> is_quantized_;  // by node: a contraction in INT8
 };
 
+}  // namespace
+
 void SortEdges(const Graph& graph, Placement& placement) {
   const auto made_at = [&](const Placement::Edge& edge) { return graph.value(edge.tensor).producer; };
   std::stable_sort(placement.edges.begin(), placement.edges.end(),
                    [&](const auto& a, const auto& b) { return made_at(a) < made_at(b); });
   for (Placement::Edge& edge : placement.edges) std::sort(edge.consumers.begin(), edge.consumers.end());
 }
-
-}  // namespace
 
 bool IsQuantizableContraction(const Graph& graph, const Node& node, const Target& target) {
   const OpTraits* traits = ContractionTraits(node);

@@ -48,6 +48,8 @@ Placement PlaceTensorRt8Implicit(const PlacementInput& input);
 // By the policy's preset, else by its target.
 Result<Placement> Place(const Graph& prepared, const Policy& policy);
 
+// Brings edges and their consumers into execution order.
+void SortEdges(const Graph& graph, Placement& placement);
 // True for a node whose multiplicands can be 8 bits wide and which the target runs so.
 bool IsQuantizableContraction(const Graph& graph, const Node& node, const Target& target);
 // The axis of a constant operand along which output channels run; -1 where there is none.

@@ -1,7 +1,9 @@
 // Recipes as JSON.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <nlohmann/json.hpp>
 
@@ -19,11 +21,19 @@ constexpr int kVersionOfFormat = 1;
 // One line per decision: a model of 100,000 channels has a few megabytes.
 constexpr int64_t kMaxFileBytes = int64_t{256} << 20;
 
+// As a conversion rounds, without its undefined range: what lies past the largest float by half a step is infinity.
+float RoundToFloat(double number) {
+  constexpr double kLargest = std::numeric_limits<float>::max();
+  constexpr double kOverflow = (2 - 0x1p-24) * 0x1p127;
+  if (std::abs(number) >= kOverflow) return (number > 0 ? 1.0f : -1.0f) * std::numeric_limits<float>::infinity();
+  return static_cast<float>(std::clamp(number, -kLargest, kLargest));
+}
+
 // The shortest text of a float32, as a double that a JSON writer spells the same way. Reading it as a double and
 // rounding to float32 gives `value` back, which is checked: twice rounded need not be once rounded.
 double Shortest(float value) {
   const double shortest = std::strtod(fmt::format("{}", value).c_str(), nullptr);
-  return static_cast<float>(shortest) == value ? shortest : double{value};
+  return RoundToFloat(shortest) == value ? shortest : double{value};
 }
 
 Json ToJson(const ActivationRecipe& entry) {
@@ -99,7 +109,7 @@ class ObjectReader {
   Result<float> Number(const char* key) const {
     OCTAVO_ASSIGN(const Json* value, Find(key));
     if (!value->is_number()) return Wrong(key, "a number");
-    return ToFloat(*value);
+    return RoundToFloat(value->get<double>());
   }
   Result<const Json*> List(const char* key) const {
     OCTAVO_ASSIGN(const Json* value, Find(key));
@@ -112,7 +122,7 @@ class ObjectReader {
     numbers.reserve(list->size());
     for (const Json& value : *list) {
       if (!value.is_number()) return Wrong(key, "a list of numbers");
-      numbers.push_back(ToFloat(value));
+      numbers.push_back(RoundToFloat(value.get<double>()));
     }
     return numbers;
   }
@@ -121,12 +131,6 @@ class ObjectReader {
   }
 
  private:
-  // What float32 cannot hold becomes infinity, which no scale may be; converting it would be undefined.
-  static float ToFloat(const Json& value) {
-    const auto number = value.get<double>();
-    if (std::abs(number) > double{std::numeric_limits<float>::max()}) return std::numeric_limits<float>::infinity();
-    return static_cast<float>(number);
-  }
   Result<const Json*> Find(const char* key) const {
     const auto found = object_.find(key);
     if (found == object_.end()) return BadFile(fmt::format("{}: \"{}\" is missing", where_, key));

@@ -12,6 +12,9 @@
 namespace octavo {
 namespace {
 
+// How many movers in a row are looked through.
+constexpr int kMaxMovers = 8;
+
 bool IsElementwise(const Node& node) {
   const OpTraits* traits = FindOp(node.domain, node.op);
   return traits != nullptr && traits->op_class == OpClass::kElementwise;
@@ -28,6 +31,7 @@ class ImplicitPlacer {
       PlaceNode(static_cast<NodeId>(n));
       for (const ValueId id : graph_.nodes[n].outputs) PlaceTensor(id);
     }
+    SortEdges(graph_, placement_);
     return std::move(placement_);
   }
 
@@ -49,15 +53,27 @@ class ImplicitPlacer {
 
   void PlaceTensor(ValueId id) {
     if (id == kNoValue || !input_.quantizable[static_cast<size_t>(id)] || IsFused(id) || IsMoved(id)) return;
+    PlaceReaders(id, id, kMaxMovers);
+  }
+
+  // Readers of `value`, which holds the bytes of `source`. Behind a Reshape or Transpose Q/DQ stand at its result, so
+  // that they touch what multiplies; the bytes are the same.
+  void PlaceReaders(ValueId value, ValueId source, int steps) {
     std::vector<NodeId> consumers;
-    for (const NodeId reader : uses_[static_cast<size_t>(id)]) {
+    for (const NodeId reader : uses_[static_cast<size_t>(value)]) {
       if (IsKept(reader) || std::find(consumers.begin(), consumers.end(), reader) != consumers.end()) continue;
-      consumers.push_back(reader);
+      const Node& node = graph_.node(reader);
+      if (steps > 0 && IsMover(node) && node.input(0) == value) {
+        PlaceReaders(node.output(0), source, steps - 1);
+      } else {
+        consumers.push_back(reader);
+      }
     }
     if (consumers.empty()) return;
-    std::sort(consumers.begin(), consumers.end());
-    placement_.edges.push_back({id, std::move(consumers), id, "kept in memory"});
+    placement_.edges.push_back({value, std::move(consumers), source, "kept in memory"});
   }
+
+  bool IsMover(const Node& node) const { return input_.target.Commutes(node.op) && node.output(0) != kNoValue; }
 
   // The one node that reads `value`, perhaps in several places; null where there are more or the graph gives it out.
   const Node* OnlyReader(ValueId value) const {
@@ -74,14 +90,28 @@ class ImplicitPlacer {
     const Node& made_by = graph_.node(producer);
     if (IsElementwise(made_by)) return IsElementwise(*reader);
     if (!IsQuantizableContraction(graph_, made_by, input_.target)) return false;
-    return reader->Is("Relu") || reader->Is("Clip") || reader->Is("Add");
+    if (reader->Is("Add")) return TakesAddIn(producer, *reader);
+    return reader->Is("Relu") || reader->Is("Clip");
   }
 
+  // Of two contractions whose results are added, the later one takes the Add in.
+  bool TakesAddIn(NodeId contraction, const Node& add) const {
+    return std::all_of(add.inputs.begin(), add.inputs.end(), [&](ValueId operand) {
+      const NodeId other = graph_.value(operand).producer;
+      return other == kNoNode || other <= contraction ||
+             !IsQuantizableContraction(graph_, graph_.node(other), input_.target);
+    });
+  }
+
+  // Placed with the tensor whose bytes these are.
   bool IsMoved(ValueId id) const {
-    const NodeId producer = graph_.value(id).producer;
-    if (producer == kNoNode || !input_.target.Commutes(graph_.node(producer).op)) return false;
-    const ValueId source = graph_.node(producer).input(0);
-    return input_.quantizable[static_cast<size_t>(source)] && !IsFused(source);
+    for (int step = 0; step < kMaxMovers; ++step) {
+      const NodeId producer = graph_.value(id).producer;
+      if (producer == kNoNode || IsKept(producer) || !IsMover(graph_.node(producer))) return false;
+      id = graph_.node(producer).input(0);
+      if (input_.quantizable[static_cast<size_t>(id)] && !IsFused(id)) return true;
+    }
+    return false;
   }
 
   const PlacementInput& input_;
