@@ -256,11 +256,15 @@ Placement PlaceByTarget(const PlacementInput& input) {
 std::vector<std::string_view> PresetNames() { return {kImplicitPreset}; }
 
 Result<Placement> Place(const Graph& prepared, const Policy& policy) {
-  OCTAVO_ASSIGN(const Target* target, FindTarget(policy.target));
+  const bool implicit = policy.preset == kImplicitPreset;
+  if (!implicit && !policy.preset.empty()) {
+    return InvalidArgument(Quote(policy.preset) + " is no preset: " + std::string(kImplicitPreset));
+  }
+  OCTAVO_RETURN_IF_ERROR(FindTarget(policy.target).status());
+  // The preset follows TensorRT, whoever is to read the model.
+  OCTAVO_ASSIGN(const Target* target, FindTarget(implicit ? "tensorrt" : policy.target));
   OCTAVO_ASSIGN(const PlacementInput input, MakePlacementInput(prepared, *target, policy));
-  if (policy.preset.empty()) return PlaceByTarget(input);
-  if (policy.preset == kImplicitPreset) return PlaceTensorRt8Implicit(input);
-  return InvalidArgument(Quote(policy.preset) + " is no preset: " + std::string(kImplicitPreset));
+  return implicit ? PlaceTensorRt8Implicit(input) : PlaceByTarget(input);
 }
 
 Status CheckPolicy(const Graph& prepared, const Policy& policy) { return Place(prepared, policy).status(); }

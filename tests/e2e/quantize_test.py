@@ -101,7 +101,8 @@ class Written(Quantize):
                 self.assertEqual(integers.dtype, np.int8)
                 self.assertGreaterEqual(integers.min(), -127)
                 self.assertEqual(constants[weight.input[1]].shape, (integers.shape[0],))
-                self.assertEqual(constants[node.input[2]].dtype, np.float32)
+                for bias in node.input[2:]:
+                    self.assertEqual(constants[bias].dtype, np.float32)
             for node in graph.node:
                 if node.op_type != "QuantizeLinear":
                     continue
