@@ -221,7 +221,8 @@ TEST_F(DecideTest, ImplicitPresetKeepsTheEarlierOfTwoAddedProducts) {
   const ValueId a = builder.Op("Conv", {x, builder.Random({4, 4, 1, 1})});
   const ValueId b = builder.Op("Conv", {x, builder.Random({4, 4, 1, 1})});
   const ValueId sum = builder.Op("Add", {a, b});
-  const Graph graph = builder.Finish({builder.Op("MaxPool", {sum}, {{"kernel_shape", std::vector<int64_t>{2, 2}}})});
+  const Graph graph =
+      builder.Finish({builder.Op("AveragePool", {sum}, {{"kernel_shape", std::vector<int64_t>{2, 2}}})});
   Policy policy;
   policy.preset = "tensorrt8-implicit";
   const Graph prepared = PrepareForQuantization(graph).value();
