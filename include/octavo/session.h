@@ -46,10 +46,16 @@ struct StepInfo {
   std::string node;        // name of the (first) graph node it came from
   std::string op;          // op and what was fused into it: "Conv+Gelu+Add"
   std::string kernel;      // what computes it: "onednn brgconv:avx512_core", "layer_norm avx3", "generic"
-  std::string precision;   // "fp32", "bf16"
+  std::string precision;   // "fp32", "bf16"; "int8": both multiplicands are 8-bit integers
   Dims output_dims;
   int64_t macs = 0;
   double milliseconds = 0;  // of the last profiled run; 0 before
+};
+
+// A QuantizeLinear or DequantizeLinear that is a step of its own, or weights that were widened while compiling.
+struct UnfusedQuantization {
+  std::string node, op;
+  std::string reason;
 };
 
 struct PlanInfo {
@@ -58,6 +64,13 @@ struct PlanInfo {
   int64_t arena_bytes = 0;    // activations and scratch, planned once
   int64_t weight_bytes = 0;   // packed weights held by the session
   double compile_seconds = 0;
+  std::vector<UnfusedQuantization> unfused;
+  // Multiply-accumulates of the given graph's Conv, ConvTranspose, Gemm, MatMul and Einsum nodes, and how many of them
+  // this plan computes with both multiplicands 8-bit.
+  int64_t contraction_macs = 0, int8_macs = 0;
+  double int8_macs_share() const {
+    return contraction_macs == 0 ? 0 : static_cast<double>(int8_macs) / static_cast<double>(contraction_macs);
+  }
 };
 
 // A model ready to run. Run plans memory once per set of input shapes and keeps the plan and the packed weights.

@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "engine/fusion.h"
+#include "engine/integer_operands.h"
 #include "engine/layout.h"
 #include "engine/onednn.h"
 #include "engine/plan.h"
@@ -19,6 +20,7 @@
 #include "graph/op_table.h"
 #include "kernels/copy/copy.h"
 #include "kernels/fast_table.h"
+#include "kernels/kernel.h"
 
 namespace octavo {
 
@@ -90,9 +92,10 @@ class Lowering {
       grouped[static_cast<size_t>(group.last)] = true;
     }
     MarkBiasNodes(groups, grouped);
+    uses_ = graph_.Uses();
     for (NodeId id = 0; id < static_cast<NodeId>(graph_.nodes.size()); ++id) {
       const Node& node = graph_.node(id);
-      if (node.removed) continue;
+      if (node.removed || IsDone(node)) continue;
       Status status;
       if (auto end = ends.find(id); end != ends.end()) {
         status = LowerGroup(*end->second);
@@ -258,6 +261,11 @@ class Lowering {
   Status LowerGroup(const FusionGroup& group) {
     const Node& anchor = graph_.node(group.anchor);
     if (anchor.outputs.size() == 1 && ElementCount(DimsOf(group.output)) > 0) {
+      Status integer = LowerIntegerGroup(group);
+      if (integer.ok() || integer.code() != ErrorCode::kUnsupported) return integer;
+      float_reasons_[group.anchor] = integer.message();
+      OCTAVO_RETURN_IF_ERROR(RequireReals(anchor));
+      for (const auto& op : group.post_ops) OCTAVO_RETURN_IF_ERROR(RequireReals(graph_.node(op.node)));
       Status status =
           anchor.op == "Conv" || anchor.op == "ConvTranspose" ? LowerConvolution(group) : LowerProduct(group);
       if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
@@ -289,15 +297,15 @@ class Lowering {
     }
   }
 
-  struct Epilogue {
+  struct FloatEpilogue {
     std::vector<PostOpSpec> specs;
     std::vector<Slot> operands;
     std::string names;
   };
 
   // Operands like the output, in its layout; per-channel constants by value.
-  Result<Epilogue> PrepareEpilogue(const FusionGroup& group, const Dims& strides) {
-    Epilogue epilogue;
+  Result<FloatEpilogue> PrepareEpilogue(const FusionGroup& group, const Dims& strides) {
+    FloatEpilogue epilogue;
     if (group.bias != kNoValue) epilogue.names += "+Bias";
     for (const auto& op : group.post_ops) {
       PostOpSpec spec{};
@@ -378,7 +386,7 @@ class Lowering {
 
     const Dims dst_strides = ChannelsLastStrides(dst_dims);
     OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.src_dtype, ChannelsLastStrides(src_dims)));
-    OCTAVO_ASSIGN(Epilogue epilogue, PrepareEpilogue(group, dst_strides));
+    OCTAVO_ASSIGN(FloatEpilogue epilogue, PrepareEpilogue(group, dst_strides));
     spec.post_ops = epilogue.specs;
     OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Convolution(spec));
     EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(src)}, epilogue,
@@ -405,7 +413,7 @@ class Lowering {
     spec.dst_dtype = ContractionOutputType(group.output);
     const Dims dst_strides = ChannelsLastStrides(dst_dims);
     OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.src_dtype, ChannelsLastStrides(spec.src_dims)));
-    OCTAVO_ASSIGN(const Epilogue epilogue, PrepareEpilogue(group, dst_strides));
+    OCTAVO_ASSIGN(const FloatEpilogue epilogue, PrepareEpilogue(group, dst_strides));
     spec.post_ops = epilogue.specs;
 
     std::vector<std::pair<OneDnnKernel, BoundKernel>> built;
@@ -451,7 +459,7 @@ class Lowering {
   }
 
   void EmitContraction(const FusionGroup& group, OneDnnKernel built, DType type, std::vector<Slot> inputs,
-                       const Epilogue& epilogue, const Storage& dst) {
+                       const FloatEpilogue& epilogue, const Storage& dst) {
     const Node& anchor = graph_.node(group.anchor);
     Step step;
     step.info.node = anchor.name;
@@ -496,7 +504,7 @@ class Lowering {
 
     const Dims dst_strides = ContiguousStrides(DimsOf(group.output));
     OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.src_dtype, ContiguousStrides(a_dims)));
-    OCTAVO_ASSIGN(Epilogue epilogue, PrepareEpilogue(group, dst_strides));
+    OCTAVO_ASSIGN(FloatEpilogue epilogue, PrepareEpilogue(group, dst_strides));
     spec.post_ops = epilogue.specs;
     OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Linear(spec));
     EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(src)}, epilogue,
@@ -536,7 +544,7 @@ class Lowering {
       (i == 0 ? spec.a_strides : spec.b_strides) = strides;
     }
     const Dims dst_strides = ContiguousStrides(dst_dims);
-    OCTAVO_ASSIGN(Epilogue epilogue, PrepareEpilogue(group, dst_strides));
+    OCTAVO_ASSIGN(FloatEpilogue epilogue, PrepareEpilogue(group, dst_strides));
     if (group.bias != kNoValue) return Unsupported("bias");
     spec.post_ops = epilogue.specs;
     OCTAVO_ASSIGN(OneDnnKernel built, onednn_.MatMul(spec));
@@ -545,9 +553,270 @@ class Lowering {
     return {};
   }
 
+  // ---- integers ----
+
+  // A QuantizeLinear that a contraction has already written, and a DequantizeLinear that nobody has asked for yet.
+  bool IsDone(const Node& node) const {
+    if (IsQuantize(node)) return !storages_[static_cast<size_t>(node.output(0))].empty();
+    if (!IsDequantize(node)) return false;
+    return output_index_.count(node.output(0)) == 0 && watched_.count(node.output(0)) == 0;
+  }
+
+  void NoteUnfused(const Node& node, std::string reason) {
+    plan_.info.unfused.push_back({node.name, node.op, std::move(reason)});
+  }
+
+  // Makes the real values behind DequantizeLinear nodes that `reader` reads.
+  Status RequireReals(const Node& reader) {
+    for (const ValueId input : reader.inputs) {
+      if (input == kNoValue || !storages_[static_cast<size_t>(input)].empty()) continue;
+      const NodeId producer = graph_.value(input).producer;
+      if (producer == kNoNode || !IsDequantize(graph_.node(producer))) continue;
+      const Node& dequantize = graph_.node(producer);
+      const auto reason = float_reasons_.find(static_cast<NodeId>(&reader - graph_.nodes.data()));
+      NoteUnfused(dequantize, fmt::format("{} computes in float{}", graph_.Describe(reader),
+                                          reason == float_reasons_.end() ? "" : ": " + reason->second));
+      OCTAVO_RETURN_IF_ERROR(MakeReal(dequantize));
+    }
+    return {};
+  }
+
+  Status MakeReal(const Node& dequantize) {
+    const ValueId output = dequantize.output(0);
+    bool constant = true;
+    std::vector<Tensor> inputs;
+    for (const ValueId input : dequantize.inputs) {
+      constant &= input == kNoValue || graph_.value(input).is_constant();
+      inputs.push_back(input == kNoValue ? Tensor() : graph_.value(input).constant);
+    }
+    if (!constant) return LowerKernel(dequantize);
+    OCTAVO_ASSIGN(std::vector<Tensor> real, EvaluateNode(dequantize, graph_.opset(), inputs));
+    Value& value = graph_.value(output);
+    value.constant = std::move(real[0]);
+    value.producer = kNoNode;
+    storages_[static_cast<size_t>(output)] = {
+        {ConstantBuffer(value.constant), 0, value.dtype, ContiguousStrides(value.dims)}};
+    return {};
+  }
+
+  // The QuantizeLinear nodes that a contraction can write on the way: constant scales per tensor, 8 bits.
+  struct QuantizedOutput {
+    ValueId value = kNoValue;
+    EpilogueOutput output;
+  };
+  std::vector<QuantizedOutput> QuantizedReaders(ValueId value) const {
+    std::vector<QuantizedOutput> found;
+    for (const NodeId reader : uses_[static_cast<size_t>(value)]) {
+      const Node& node = graph_.node(reader);
+      if (!IsQuantize(node) || node.input(0) != value) continue;
+      const Result<QuantizeParams> params = QuantizeParamsOf(graph_, node);
+      if (!params.ok() || !params->per_tensor() || SizeOf(params->dtype) != 1) continue;
+      if (found.size() + 1 < Epilogue::kMaxOutputs)
+        found.push_back({node.output(0), {params->dtype, params->scales[0], params->zero_points[0]}});
+    }
+    return found;
+  }
+
+  // What an integer contraction writes: its value as float where anything needs that, and its 8-bit forms.
+  struct IntegerOutputs {
+    std::vector<ValueId> values;
+    std::vector<EpilogueOutput> outputs;
+    std::string names;
+  };
+  IntegerOutputs OutputsOf(const FusionGroup& group) const {
+    IntegerOutputs result;
+    const auto quantized = QuantizedReaders(group.output);
+    size_t readers = uses_[static_cast<size_t>(group.output)].size();
+    if (graph_.IsOutput(group.output) || readers > quantized.size()) {
+      result.values.push_back(group.output);
+      result.outputs.push_back({ActivationType(group.output), 1, 0});
+    }
+    for (const auto& q : quantized) {
+      result.values.push_back(q.value);
+      result.outputs.push_back(q.output);
+      result.names += "+Quantize";
+    }
+    return result;
+  }
+
+  struct IntegerEpilogue {
+    Epilogue epilogue;
+    std::vector<Slot> operands;
+    std::string names;
+  };
+
+  // The bias and the fused functions. Operands are read as integers where they lie so.
+  Result<IntegerEpilogue> MakeIntegerEpilogue(const FusionGroup& group, const Tensor& bias,
+                                              const std::vector<float>& multiplier, const Dims& strides) {
+    IntegerEpilogue result;
+    Epilogue& epilogue = result.epilogue;
+    epilogue.multiplier = multiplier;
+    epilogue.bias.assign(multiplier.size(), 0.0f);
+    if (bias.defined()) {
+      const auto values = bias.values<float>();
+      epilogue.bias.assign(values.begin(), values.end());
+      result.names += "+Bias";
+    }
+    for (const auto& op : group.post_ops) {
+      const Node& node = graph_.node(op.node);
+      result.names += "+" + node.op;
+      EpilogueStage stage;
+      if (op.kind == PostOpKind::kUnary) {
+        OCTAVO_ASSIGN(stage.unary, FindRowFunction(graph_, node));
+      } else if (graph_.value(op.operand).dims != DimsOf(group.output)) {
+        stage.kind = op.kind == PostOpKind::kAdd ? EpilogueStage::Kind::kAddChannel : EpilogueStage::Kind::kMulChannel;
+        const auto values = graph_.value(op.operand).constant.values<float>();
+        stage.channel.assign(values.begin(), values.end());
+      } else {
+        stage.kind = op.kind == PostOpKind::kAdd ? EpilogueStage::Kind::kAdd : EpilogueStage::Kind::kMul;
+        stage.operand = static_cast<int>(epilogue.operands.size());
+        if (stage.operand >= Epilogue::kMaxOperands) return Unsupported("too many operands");
+        OCTAVO_RETURN_IF_ERROR(AddIntegerOperand(op.operand, node, strides, result));
+      }
+      epilogue.stages.push_back(std::move(stage));
+    }
+    return result;
+  }
+
+  Status AddIntegerOperand(ValueId value, const Node& reader, const Dims& strides, IntegerEpilogue& result) {
+    const NodeId producer = graph_.value(value).producer;
+    if (storages_[static_cast<size_t>(value)].empty() && producer != kNoNode && IsDequantize(graph_.node(producer))) {
+      const Node& dequantize = graph_.node(producer);
+      const Result<QuantizeParams> params = QuantizeParamsOf(graph_, dequantize);
+      if (params.ok() && params->per_tensor() && SizeOf(params->dtype) == 1) {
+        OCTAVO_ASSIGN(const Storage storage, Ensure(dequantize.input(0), params->dtype, strides));
+        result.operands.push_back(SlotOf(storage));
+        result.epilogue.operands.push_back({params->dtype, params->scales[0], params->zero_points[0]});
+        return {};
+      }
+    }
+    OCTAVO_RETURN_IF_ERROR(RequireReals(reader));
+    OCTAVO_ASSIGN(const Storage storage, Ensure(value, Primary(value).dtype, strides));
+    result.operands.push_back(SlotOf(storage));
+    result.epilogue.operands.push_back({storage.dtype, 1, 0});
+    return {};
+  }
+
+  Status LowerIntegerGroup(const FusionGroup& group) {
+    const Node& node = graph_.node(group.anchor);
+    OCTAVO_ASSIGN(const IntegerOperands operands, ReadIntegerOperands(graph_, node));
+    if (operands.other != kNoValue) return LowerIntegerProduct(group, operands);
+    std::vector<float> multiplier;
+    for (const float scale : operands.weight_scales) multiplier.push_back(scale * operands.src_params.scales[0]);
+    OCTAVO_ASSIGN(const Tensor bias, BiasOf(node, group, static_cast<int64_t>(multiplier.size())));
+    const Dims& src_dims = DimsOf(node.input(0));
+    const bool convolution = node.op == "Conv" || node.op == "ConvTranspose";
+    if (convolution && (src_dims.size() < 3 || src_dims.size() > 4)) {
+      return Unsupported("integer convolutions have 1 or 2 spatial axes");
+    }
+    const Dims& dst_dims = DimsOf(group.output);
+    const Dims dst_strides = convolution ? ChannelsLastStrides(dst_dims) : ContiguousStrides(dst_dims);
+    const Dims src_strides = convolution ? ChannelsLastStrides(src_dims) : ContiguousStrides(src_dims);
+    OCTAVO_ASSIGN(IntegerEpilogue epilogue, MakeIntegerEpilogue(group, bias, multiplier, dst_strides));
+    OCTAVO_ASSIGN(const Storage src, Ensure(operands.src, DType::kUInt8, src_strides));
+    const IntegerOutputs outputs = OutputsOf(group);
+    epilogue.epilogue.outputs = outputs.outputs;
+    epilogue.names += outputs.names;
+
+    IntegerContractionSpec spec;
+    spec.src_zero_point = operands.src_params.zero_points[0];
+    spec.threads = options_.threads;
+    spec.epilogue = epilogue.epilogue;
+    spec.weights = operands.weights;
+    std::vector<IntegerKernel> kernels;
+    if (node.op == "ConvTranspose") {
+      OCTAVO_ASSIGN(kernels, BuildIntegerPhases(node, spec, src_dims, dst_dims));
+    } else {
+      if (convolution) {
+        spec.src_dims = src_dims;
+        spec.dst_dims = dst_dims;
+        spec.groups = node.Int("group", 1);
+        OCTAVO_ASSIGN(spec.axes, ResolveConv(node, src_dims, operands.weights.dims));
+      } else {
+        const int64_t k = operands.weights.dims[1], n = operands.weights.dims[0];
+        const int64_t m = ElementCount(dst_dims) / n;
+        spec.src_dims = {1, k, m};
+        spec.dst_dims = {1, n, m};
+        spec.weights.dims = {n, k, 1};
+        spec.axes.resize(1);
+        spec.axes[0].input = spec.axes[0].output = m;
+      }
+      spec.operands.assign(epilogue.operands.size(), DensePlacement(spec.dst_dims));
+      spec.outputs.assign(outputs.values.size(), DensePlacement(spec.dst_dims));
+      OCTAVO_ASSIGN(IntegerKernel kernel, BuildIntegerContraction(std::move(spec), onednn_));
+      kernels.push_back(std::move(kernel));
+    }
+    std::vector<Slot> inputs{SlotOf(src)};
+    EmitInteger(group, std::move(kernels), std::move(inputs), epilogue, outputs, dst_strides);
+    return {};
+  }
+
+  // A transposed convolution as plain ones that each write every stride-th pixel.
+  Result<std::vector<IntegerKernel>> BuildIntegerPhases(const Node& node, const IntegerContractionSpec& common,
+                                                        const Dims& src_dims, const Dims& dst_dims) {
+    OCTAVO_ASSIGN(const std::vector<WindowAxis> axes, ResolveConvTranspose(node, src_dims, common.weights.dims));
+    OCTAVO_ASSIGN(Tensor weights, Tensor::Create(DType::kFloat32, common.weights.dims));
+    std::copy(common.weights.values.begin(), common.weights.values.end(), weights.mutable_values<float>().begin());
+    OCTAVO_ASSIGN(std::vector<TransposedPhase> phases, SplitTransposed(axes, weights));
+    if (phases.empty()) return Unsupported("this transposed convolution does not split into plain ones");
+    const PixelPlacement dense = DensePlacement(dst_dims);
+    std::vector<IntegerKernel> kernels;
+    for (auto& phase : phases) {
+      IntegerContractionSpec spec = common;
+      spec.src_dims = src_dims;
+      spec.dst_dims = {dst_dims[0], dst_dims[1]};
+      for (const auto& axis : phase.axes) spec.dst_dims.push_back(axis.output);
+      PixelPlacement place = dense;
+      place.column *= axes.back().stride;
+      place.offset = phase.first.back() * dense.column;
+      if (axes.size() == 2) {
+        place.row *= axes[0].stride;
+        place.offset += phase.first[0] * dense.row;
+      }
+      spec.axes = phase.axes;
+      spec.weights.dims = phase.weights.dims();
+      spec.weights.values.clear();
+      for (const float w : phase.weights.values<float>()) spec.weights.values.push_back(static_cast<int16_t>(w));
+      spec.operands.assign(spec.epilogue.operands.size(), place);
+      spec.outputs.assign(spec.epilogue.outputs.size(), place);
+      OCTAVO_ASSIGN(IntegerKernel kernel, BuildIntegerContraction(std::move(spec), onednn_));
+      kernels.push_back(std::move(kernel));
+    }
+    return kernels;
+  }
+
+  Status LowerIntegerProduct(const FusionGroup& group, const IntegerOperands& operands) {
+    return Unsupported("products of two activations run in float");
+  }
+
+  void EmitInteger(const FusionGroup& group, std::vector<IntegerKernel> kernels, std::vector<Slot> inputs,
+                   const IntegerEpilogue& epilogue, const IntegerOutputs& outputs, const Dims& strides) {
+    const Node& anchor = graph_.node(group.anchor);
+    std::vector<Slot> targets;
+    for (size_t i = 0; i < outputs.values.size(); ++i) {
+      targets.push_back(SlotOf(Define(outputs.values[i], outputs.outputs[i].dtype, strides)));
+    }
+    inputs.insert(inputs.end(), epilogue.operands.begin(), epilogue.operands.end());
+    const int64_t macs = CountMacs(graph_, anchor);
+    plan_.info.int8_macs += macs;
+    for (auto& built : kernels) {
+      Step step;
+      step.info.node = anchor.name;
+      step.info.op = anchor.op + epilogue.names;
+      step.info.kernel = std::move(built.implementation);
+      step.info.precision = "int8";
+      step.info.output_dims = DimsOf(group.output);
+      step.info.macs = macs / static_cast<int64_t>(kernels.size());
+      step.kernel = std::move(built.kernel);
+      AddStep(std::move(step), inputs, targets);
+    }
+  }
+
   // ---- everything else ----
 
   Status LowerNode(const Node& node) {
+    OCTAVO_RETURN_IF_ERROR(RequireReals(node));
+    if (IsQuantize(node)) NoteUnfused(node, WhyAlone(node));
     if (node.has_input(0) && !graph_.value(node.input(0)).is_constant()) {
       if (TryView(node)) return {};
       if (node.domain.empty() && (node.op == "AveragePool" || node.op == "MaxPool" || node.op == "GlobalAveragePool")) {
@@ -556,6 +825,15 @@ class Lowering {
       }
     }
     return LowerKernel(node);
+  }
+
+  std::string WhyAlone(const Node& quantize) const {
+    const Value& value = graph_.value(quantize.input(0));
+    if (value.producer == kNoNode) return "it reads a graph input";
+    const Node& producer = graph_.node(value.producer);
+    const auto reason = float_reasons_.find(value.producer);
+    return fmt::format("{} computes in float{}", graph_.Describe(producer),
+                       reason == float_reasons_.end() ? "" : ": " + reason->second);
   }
 
   bool TryView(const Node& node) {
@@ -779,6 +1057,8 @@ class Lowering {
   std::unordered_map<ValueId, int> output_index_;
   std::unordered_multimap<ValueId, size_t> watched_;  // not yet handed over
   std::unordered_map<NodeId, NodeId> bias_nodes_;
+  std::vector<std::vector<NodeId>> uses_;
+  std::unordered_map<NodeId, std::string> float_reasons_;  // why an anchor does not compute on integers
 };
 
 }  // namespace

@@ -34,6 +34,12 @@ memory::data_type ToDnnl(DType dtype) {
       return memory::data_type::f32;
     case DType::kBFloat16:
       return memory::data_type::bf16;
+    case DType::kInt8:
+      return memory::data_type::s8;
+    case DType::kUInt8:
+      return memory::data_type::u8;
+    case DType::kInt32:
+      return memory::data_type::s32;
     default:
       return memory::data_type::undef;
   }
@@ -100,6 +106,12 @@ std::string OneDnnIsa() {
 std::string OneDnnVersion() {
   const auto* v = dnnl_version();
   return fmt::format("{}.{}.{}", v->major, v->minor, v->patch);
+}
+
+bool OneDnnSumsExactly() {
+  // With VNNI. avx2_vnni is left out: kernels without it may still be chosen there.
+  const std::string isa = OneDnnIsa();
+  return isa.rfind("avx512_core_", 0) == 0;
 }
 
 bool OneDnnHasBFloat16() { return OneDnnIsa().rfind("avx512_core", 0) == 0; }
@@ -267,8 +279,8 @@ std::shared_ptr<memory> Pack(std::map<std::string, std::shared_ptr<memory>>& by_
 }
 
 // oneDNN reports through exceptions; they stop here.
-template <typename Fn>
-Result<OneDnnKernel> Guarded(const char* what, Fn&& fn) {
+template <typename Built = OneDnnKernel, typename Fn>
+Result<Built> Guarded(const char* what, Fn&& fn) {
   try {
     return fn();
   } catch (const dnnl::error& error) {
@@ -277,6 +289,29 @@ Result<OneDnnKernel> Guarded(const char* what, Fn&& fn) {
     return IoError("out of memory");
   }
 }
+
+// oneDNN's logical order of weights is (g, O/g, I/g, spatial), g only where there are groups; ONNX's transposed
+// convolution stores (I, O/g, spatial).
+struct ConvolutionWeights {
+  memory::dims dims, strides;
+
+  ConvolutionWeights(int64_t groups, int64_t out_per_group, int64_t in_per_group, const std::vector<int64_t>& kernel,
+                     bool transposed)
+      : dims{groups, out_per_group, in_per_group} {
+    dims.insert(dims.end(), kernel.begin(), kernel.end());
+    int64_t window = 1;
+    for (int64_t k : kernel) window *= k;
+    strides = {in_per_group * out_per_group * window, transposed ? window : in_per_group * window,
+               transposed ? out_per_group * window : window};
+    for (int64_t k : kernel) {
+      window /= k;
+      strides.push_back(window);
+    }
+    if (groups > 1) return;
+    dims.erase(dims.begin());
+    strides.erase(strides.begin());
+  }
+};
 
 memory::dims Minus1(const std::vector<int64_t>& values) {
   memory::dims result(values);
@@ -300,24 +335,9 @@ Result<OneDnnKernel> OneDnnBuilder::Convolution(const ConvolutionSpec& spec) {
     const int64_t groups = spec.groups;
     const int64_t in_per_group = spec.src_dims[1] / groups, out_per_group = spec.dst_dims[1] / groups;
 
-    // oneDNN's logical order of weights is (g, O/g, I/g, spatial); ONNX's transposed convolution stores (I, O/g,
-    // spatial).
-    memory::dims dims{groups, out_per_group, in_per_group};
-    dims.insert(dims.end(), g.kernel.begin(), g.kernel.end());
-    int64_t window = 1;
-    for (int64_t k : g.kernel) window *= k;
-    memory::dims strides{in_per_group * out_per_group * window, spec.transposed ? window : in_per_group * window,
-                         spec.transposed ? out_per_group * window : window};
-    for (size_t d = 0; d < g.kernel.size(); ++d) {
-      window /= g.kernel[d];
-      strides.push_back(window);
-    }
-    if (groups == 1) {
-      dims.erase(dims.begin());
-      strides.erase(strides.begin());
-    }
-    const memory::desc weights_from(dims, memory::data_type::f32, strides);
-    const memory::desc weights_any(dims, ToDnnl(spec.weights_dtype), memory::format_tag::any);
+    const ConvolutionWeights logical(groups, out_per_group, in_per_group, g.kernel, spec.transposed);
+    const memory::desc weights_from(logical.dims, memory::data_type::f32, logical.strides);
+    const memory::desc weights_any(logical.dims, ToDnnl(spec.weights_dtype), memory::format_tag::any);
     const memory::desc bias_md = spec.bias.defined()
                                      ? memory::desc({spec.dst_dims[1]}, memory::data_type::f32, memory::format_tag::a)
                                      : memory::desc();
@@ -434,6 +454,102 @@ Result<OneDnnKernel> OneDnnBuilder::Pooling(const PoolingSpec& spec) {
     bound->Add(DNNL_ARG_SRC, src, 0, -1);
     bound->Add(DNNL_ARG_DST, dst, -1, 0);
     return Finish(std::move(bound), pd.scratchpad_desc(), pd.impl_info_str());
+  });
+}
+
+namespace {
+
+// Arguments laid out once per thread, so that runs neither allocate nor meet.
+class ThreadedPrimitive : public IntegerPrimitive {
+ public:
+  ThreadedPrimitive(dnnl::primitive primitive, const memory::desc& src, const memory::desc& weights,
+                    const memory::desc& dst, const memory::desc& scratchpad, int threads,
+                    std::vector<std::shared_ptr<memory>> sets)
+      : primitive_(std::move(primitive)), sets_(std::move(sets)) {
+    scratch_bytes = scratchpad.get_size();
+    for (int t = 0; t < threads; ++t) {
+      const auto make = [](const memory::desc& md) { return memory(md, CpuEngine(), nullptr); };
+      arguments_.push_back({make(src), make(weights), make(dst), make(scratchpad)});
+    }
+  }
+
+  Status Run(int thread, size_t weights, const void* src, void* dst, void* scratch) override {
+    return Execute(thread, sets_[weights]->get(), src, dst, scratch);
+  }
+  Status RunProduct(int thread, const void* a, const void* b, void* dst, void* scratch) override {
+    memory& weights = arguments_[static_cast<size_t>(thread)].weights;
+    dnnl_memory_set_data_handle(weights.get(), const_cast<void*>(b));
+    return Execute(thread, weights.get(), a, dst, scratch);
+  }
+
+ private:
+  struct Arguments {
+    memory src, weights, dst, scratchpad;
+  };
+
+  Status Execute(int thread, dnnl_memory_t weights, const void* src, void* dst, void* scratch) {
+    Arguments& arguments = arguments_[static_cast<size_t>(thread)];
+    dnnl_memory_set_data_handle(arguments.src.get(), const_cast<void*>(src));
+    dnnl_memory_set_data_handle(arguments.dst.get(), dst);
+    dnnl_memory_set_data_handle(arguments.scratchpad.get(), scratch);
+    const dnnl_exec_arg_t exec[] = {{DNNL_ARG_SRC, arguments.src.get()},
+                                    {DNNL_ARG_WEIGHTS, weights},
+                                    {DNNL_ARG_DST, arguments.dst.get()},
+                                    {DNNL_ARG_SCRATCHPAD, arguments.scratchpad.get()}};
+    const AllocationExemption exemption;
+    const dnnl_status_t status =
+        dnnl_primitive_execute(primitive_.get(), CpuStream().get(), scratch_bytes > 0 ? 4 : 3, exec);
+    return status == dnnl_success
+               ? Status()
+               : InternalError(fmt::format("oneDNN failed with status {}", static_cast<int>(status)));
+  }
+
+  dnnl::primitive primitive_;
+  std::vector<std::shared_ptr<memory>> sets_;
+  std::vector<Arguments> arguments_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<IntegerPrimitive>> OneDnnBuilder::IntegerConvolution(const IntegerConvolutionSpec& spec) {
+  using Shared = std::shared_ptr<IntegerPrimitive>;
+  return Guarded<Shared>("integer convolution", [&]() -> Result<Shared> {
+    const auto& g = spec.geometry;
+    const ConvolutionWeights logical(spec.groups, spec.dst_dims[1] / spec.groups, spec.src_dims[1] / spec.groups,
+                                     g.kernel, false);
+    const memory::desc from(logical.dims, memory::data_type::s8, logical.strides);
+    const memory::desc any(logical.dims, memory::data_type::s8, memory::format_tag::any);
+    const memory::desc src = ChannelsLast(spec.src_dims, DType::kUInt8),
+                       dst = ChannelsLast(spec.dst_dims, DType::kInt32);
+    const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_inference, algorithm::convolution_direct, src,
+                                               any, memory::desc(), dst, g.strides, Minus1(g.dilations), g.pads_begin,
+                                               g.pads_end);
+    const dnnl::convolution_forward::primitive_desc pd(desc, NewAttributes(), CpuEngine());
+    if (IsReference(pd.impl_info_str())) return Unsupported("only a reference integer convolution");
+    std::vector<std::shared_ptr<memory>> sets;
+    for (const auto& weights : spec.weights) {
+      sets.push_back(Pack(cache_.impl_->by_key, cache_.impl_->bytes, weights, from, pd.weights_desc()));
+    }
+    Shared primitive = std::make_shared<ThreadedPrimitive>(dnnl::convolution_forward(pd), src, pd.weights_desc(), dst,
+                                                           pd.scratchpad_desc(), spec.threads, std::move(sets));
+    primitive->implementation = fmt::format("onednn {}", pd.impl_info_str());
+    return primitive;
+  });
+}
+
+Result<std::shared_ptr<IntegerPrimitive>> OneDnnBuilder::IntegerMatMul(const IntegerMatMulSpec& spec) {
+  using Shared = std::shared_ptr<IntegerPrimitive>;
+  using tag = memory::format_tag;
+  return Guarded<Shared>("integer matrix product", [&]() -> Result<Shared> {
+    const memory::desc a({spec.m, spec.k}, memory::data_type::u8, tag::ab);
+    const memory::desc b({spec.k, spec.n}, memory::data_type::s8, tag::ab);
+    const memory::desc dst({spec.m, spec.n}, memory::data_type::s32, tag::ab);
+    const dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(a, b, dst), NewAttributes(), CpuEngine());
+    if (IsReference(pd.impl_info_str())) return Unsupported("only a reference integer matrix product");
+    Shared primitive = std::make_shared<ThreadedPrimitive>(dnnl::matmul(pd), a, b, dst, pd.scratchpad_desc(),
+                                                           spec.threads, std::vector<std::shared_ptr<memory>>());
+    primitive->implementation = fmt::format("onednn {}", pd.impl_info_str());
+    return primitive;
   });
 }
 

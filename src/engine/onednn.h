@@ -90,6 +90,39 @@ struct PoolingSpec {
   enum class Kind : uint8_t { kMax, kAverageIncludePad, kAverageExcludePad } kind = Kind::kMax;
 };
 
+// One block of an integer convolution: uint8 x int8 -> int32 sums, exact, without padding. One image, channels-last,
+// dense on both sides. A pointwise product of M rows is a convolution over one spatial axis of M.
+struct IntegerConvolutionSpec {
+  Dims src_dims, dst_dims;  // 1, C, spatial
+  WindowGeometry geometry;  // pads are zero
+  int64_t groups = 1;
+  // int8, (O, I/g, spatial), all of one shape: sets of weights that the block may be run with.
+  std::vector<Tensor> weights;
+  int threads = 1;
+};
+
+// Product of two activations for one block: (m, k) uint8 x (k, n) int8 -> (m, n) int32, all dense and row-major.
+struct IntegerMatMulSpec {
+  int64_t m = 0, k = 0, n = 0;
+  int threads = 1;
+};
+
+// Runs on the calling thread alone; different `thread`s may run at the same time.
+class IntegerPrimitive {
+ public:
+  virtual ~IntegerPrimitive() = default;
+  // `thread` in [0, threads); scratch: scratch_bytes of the caller's, aligned to 64.
+  virtual Status Run(int thread, size_t weights, const void* src, void* dst, void* scratch) = 0;
+  // With weights in memory as IntegerMatMulSpec says.
+  virtual Status RunProduct(int thread, const void* a, const void* b, void* dst, void* scratch) = 0;
+  size_t scratch_bytes = 0;
+  std::string implementation;
+};
+
+// Whether products of uint8 with any int8 are summed exactly. Where not, pairs of products saturate at 16 bits, and
+// only weights of at most 64 in magnitude are exact (2 * 255 * 64 < 2^15).
+bool OneDnnSumsExactly();
+
 // Builds kernels whose KernelArgs are: inputs[0] (and [1] for MatMul) the operands, then one input per kAdd/kMul
 // post-op that is not per channel; outputs[0] the destination. Kernels are for the thread count that OpenMP has when
 // they are built and run. Errors: kUnsupported where oneDNN has nothing but its slow reference.
@@ -100,6 +133,8 @@ class OneDnnBuilder {
   Result<OneDnnKernel> Linear(const LinearSpec& spec);
   Result<OneDnnKernel> MatMul(const MatMulSpec& spec);
   Result<OneDnnKernel> Pooling(const PoolingSpec& spec);
+  Result<std::shared_ptr<IntegerPrimitive>> IntegerConvolution(const IntegerConvolutionSpec& spec);
+  Result<std::shared_ptr<IntegerPrimitive>> IntegerMatMul(const IntegerMatMulSpec& spec);
 
  private:
   PackedWeights& cache_;

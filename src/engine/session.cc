@@ -111,6 +111,7 @@ struct Session::Impl {
     for (size_t i = 0; i < inputs.size(); ++i) bindings[inputs[i].name] = input_dims[i];
     Graph bound = graph;
     OCTAVO_RETURN_IF_ERROR(BindShapes(bound, bindings));
+    const int64_t contraction_macs = CountContractionMacs(bound);
     PassOptions pass_options;
     pass_options.disabled = options.disabled_passes;
     OCTAVO_ASSIGN(std::vector<PassReport> passes, RunPasses(bound, pass_options));
@@ -126,9 +127,19 @@ struct Session::Impl {
     if (compiled.arena == nullptr) return IoError(fmt::format("no memory for {} MB of activations", bytes >> 20));
     Resolve(plan, compiled.arena.get());
     plan.info.passes = std::move(passes);
+    plan.info.contraction_macs = contraction_macs;
     plan.info.weight_bytes = weights.bytes();
     plan.info.compile_seconds = SecondsSince(start);
     return compiled;
+  }
+
+  static int64_t CountContractionMacs(const Graph& bound) {
+    int64_t macs = 0;
+    for (const Node& node : bound.nodes) {
+      const OpTraits* traits = FindOp(node.domain, node.op);
+      if (!node.removed && traits != nullptr && traits->op_class == OpClass::kContraction) macs += CountMacs(bound, node);
+    }
+    return macs;
   }
 
   static void Resolve(Plan& plan, std::byte* arena) {

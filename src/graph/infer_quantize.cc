@@ -22,7 +22,9 @@ Status CheckScale(const Node& node, InferArgs inputs) {
     return InvalidArgument("its scale is " + std::string(NameOf(inputs[1].dtype)) + ", not a float");
   }
   const InferInput& zero_point = InputAt(inputs, 2);
-  if (zero_point.present && zero_point.dims != dims) {
+  // A scalar and a vector of one say the same.
+  const bool both_single = zero_point.present && ElementCount(zero_point.dims) == 1 && ElementCount(dims) == 1;
+  if (zero_point.present && !both_single && zero_point.dims != dims) {
     return InvalidArgument("its zero point has shape " + ToString(zero_point.dims) + ", its scale " + ToString(dims));
   }
   if (dims.empty() || dims[0] == 1) return {};

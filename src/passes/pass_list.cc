@@ -20,6 +20,7 @@ constexpr Pass kPasses[] = {
     {"constant-fold", FoldConstants},
     {"identity-clean", CleanIdentities},
     {"dequantize-weights", MoveViewsBeforeDequantize},
+    {"unsigned-activations", MakeActivationsUnsigned},
     {"transpose-reshape-clean", CleanTransposesAndReshapes},
     {"common-subexpression", MergeCommonSubexpressions},
     {"dead-code", RemoveDeadCode},

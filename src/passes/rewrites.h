@@ -25,5 +25,6 @@ int RewriteAttention(Graph& graph);
 int FoldChannelAffine(Graph& graph);
 int MergeSiblingMatMuls(Graph& graph);
 int MoveViewsBeforeDequantize(Graph& graph);
+int MakeActivationsUnsigned(Graph& graph);
 
 }  // namespace octavo

@@ -46,11 +46,6 @@ enum class UnaryOp {
 };
 enum class BinaryOp { kAdd, kSub, kMul, kDiv, kMin, kMax };
 
-// LeakyRelu: alpha, -. HardSigmoid: alpha, beta. Clip: low, high.
-struct UnaryParameters {
-  float first = 0, second = 0;
-};
-
 // y[i] = op(x[i]); y may be x.
 using UnaryRowFn = void (*)(const float* x, float* y, size_t n, const UnaryParameters& parameters);
 // y[i] = op(a[i], b[i]); y may be a or b. A scalar operand is a[0] or b[0].
@@ -477,7 +472,12 @@ float LoadScalar(DType dtype, const void* data) {
   return BFloat16ToFloat(*static_cast<const uint16_t*>(data));
 }
 
-Result<UnaryOp> FindUnaryOp(const Node& node) {
+struct ParameterizedUnary {
+  UnaryOp op = UnaryOp::kRelu;
+  UnaryParameters parameters;
+};
+
+Result<ParameterizedUnary> FindUnary(const Node& node) {
   static constexpr std::pair<std::string_view, UnaryOp> kOps[] = {
       {"Relu", UnaryOp::kRelu},
       {"LeakyRelu", UnaryOp::kLeakyRelu},
@@ -495,26 +495,43 @@ Result<UnaryOp> FindUnaryOp(const Node& node) {
       {"HardSigmoid", UnaryOp::kHardSigmoid},
       {"Gelu", UnaryOp::kGelu},
   };
-  for (const auto& [name, op] : kOps) {
-    if (node.op == name) return op;
+  ParameterizedUnary unary;
+  const auto* found = std::find_if(std::begin(kOps), std::end(kOps), [&](const auto& row) { return row.first == node.op; });
+  if (found == std::end(kOps)) return Unsupported("no fast elementwise kernel");
+  unary.op = found->second;
+  if (unary.op == UnaryOp::kGelu) {
+    const std::string form = node.String("approximate", "none");
+    if (form != "none" && form != "tanh") return InvalidArgument("approximate is '" + form + "', not none or tanh");
+    if (form == "tanh") unary.op = UnaryOp::kGeluTanh;
   }
-  return Unsupported("no fast elementwise kernel");
+  if (unary.op == UnaryOp::kLeakyRelu) unary.parameters.first = node.Float("alpha", 0.01f);
+  if (unary.op == UnaryOp::kHardSigmoid) unary.parameters = {node.Float("alpha", 0.2f), node.Float("beta", 0.5f)};
+  return unary;
 }
+
+constexpr UnaryParameters kNoBounds{std::numeric_limits<float>::lowest(), std::numeric_limits<float>::max()};
 
 }  // namespace
 
-Result<BoundKernel> BindFastUnary(const BindContext& context) {
-  OCTAVO_ASSIGN(UnaryOp op, FindUnaryOp(context.node));
-  const Node& node = context.node;
-  if (op == UnaryOp::kGelu) {
-    const std::string form = node.String("approximate", "none");
-    if (form != "none" && form != "tanh") return InvalidArgument("approximate is '" + form + "', not none or tanh");
-    if (form == "tanh") op = UnaryOp::kGeluTanh;
+Result<RowFunction> FindRowFunction(const Graph& graph, const Node& node) {
+  if (!node.Is("Clip")) {
+    OCTAVO_ASSIGN(const ParameterizedUnary unary, FindUnary(node));
+    return RowFunction{HWY_DYNAMIC_DISPATCH(UnaryRowOfTarget)(unary.op), unary.parameters};
   }
-  UnaryParameters parameters;
-  if (op == UnaryOp::kLeakyRelu) parameters.first = node.Float("alpha", 0.01f);
-  if (op == UnaryOp::kHardSigmoid) parameters = {node.Float("alpha", 0.2f), node.Float("beta", 0.5f)};
-  return BindUnaryOp(context, op, parameters);
+  UnaryParameters bounds = kNoBounds;
+  if (graph.opset() < 11) bounds = {node.Float("min", bounds.first), node.Float("max", bounds.second)};
+  for (size_t i : {1u, 2u}) {
+    if (!node.has_input(i)) continue;
+    const Tensor& bound = graph.value(node.input(i)).constant;
+    if (bound.dtype() != DType::kFloat32 || bound.size() != 1) return Unsupported("a bound is not a float constant");
+    (i == 1 ? bounds.first : bounds.second) = bound.values<float>()[0];
+  }
+  return RowFunction{HWY_DYNAMIC_DISPATCH(UnaryRowOfTarget)(UnaryOp::kClip), bounds};
+}
+
+Result<BoundKernel> BindFastUnary(const BindContext& context) {
+  OCTAVO_ASSIGN(const ParameterizedUnary unary, FindUnary(context.node));
+  return BindUnaryOp(context, unary.op, unary.parameters);
 }
 
 Result<BoundKernel> BindFastClip(const BindContext& context) {
@@ -526,7 +543,7 @@ Result<BoundKernel> BindFastClip(const BindContext& context) {
     if (!IsFloat(bound) || ElementCount(bound.dims) != 1) return Unsupported("a bound is not a float scalar");
     bounds[i] = bound.dtype;
   }
-  UnaryParameters attributes{std::numeric_limits<float>::lowest(), std::numeric_limits<float>::max()};
+  UnaryParameters attributes = kNoBounds;
   if (context.opset < 11) {
     attributes = {context.node.Float("min", attributes.first), context.node.Float("max", attributes.second)};
   }

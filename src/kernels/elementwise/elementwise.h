@@ -3,9 +3,25 @@
 // Rows whose elements are neighbours are read and written in place; others pass through a block in L1.
 #pragma once
 
+#include <cstddef>
+
 #include "kernels/kernel.h"
 
 namespace octavo {
+
+// LeakyRelu: alpha, -. HardSigmoid: alpha, beta. Clip: low, high.
+struct UnaryParameters {
+  float first = 0, second = 0;
+};
+
+// One function on contiguous rows, for kernels that take it along: y[i] = op(x[i]); y may be x.
+struct RowFunction {
+  void (*fn)(const float* x, float* y, size_t n, const UnaryParameters& parameters) = nullptr;
+  UnaryParameters parameters;
+  void operator()(const float* x, float* y, int64_t n) const { fn(x, y, static_cast<size_t>(n), parameters); }
+};
+// For the ops of BindFastUnary, and for Clip with constant bounds. Unsupported for others.
+Result<RowFunction> FindRowFunction(const Graph& graph, const Node& node);
 
 // Relu, LeakyRelu, Sigmoid, Tanh, Erf, Exp, Log, Sqrt, Reciprocal, Neg, Abs, Gelu, HardSwish, HardSigmoid, Silu.
 // Unsupported: other element types, an op that is none of these.
