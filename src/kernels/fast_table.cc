@@ -7,6 +7,7 @@
 #include "kernels/copy/copy.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/group_norm/group_norm.h"
+#include "kernels/integer/quantize_linear.h"
 #include "kernels/layer_norm/layer_norm.h"
 #include "kernels/linear_attention/linear_attention.h"
 #include "kernels/resize/resize.h"
@@ -65,6 +66,8 @@ constexpr FastKernelRow kRows[] = {
     {"", "Min", BindFastBinary},
     {"", "Max", BindFastBinary},
     {"", "Pow", BindFastPow},
+    {"", "QuantizeLinear", BindFastQuantize},
+    {"", "DequantizeLinear", BindFastDequantize},
     {"", "Transpose", BindFastTranspose},
     {"", "Concat", BindFastConcat},
     {"", "Split", BindFastSplit},
