@@ -83,7 +83,7 @@ std::string HistogramText(const TensorStats& tensor) {
   std::string text;
   for (const uint64_t sum : sums) {
     const double share = std::log1p(static_cast<double>(sum)) / std::log1p(static_cast<double>(most));
-    const auto level = static_cast<size_t>(share * static_cast<double>(kLevels.size() - 1) + 0.5);
+    const auto level = static_cast<size_t>(std::lround(share * static_cast<double>(kLevels.size() - 1)));
     text += sum == 0 ? ' ' : kLevels[level];
   }
   return "|" + text + "|";

@@ -24,6 +24,8 @@ struct Histogram {
   static constexpr int kMaxExponent = 117;  // kHalfBins * 2^117 is beyond every float
   int exponent = 0;
   std::vector<uint64_t> counts;  // 2 * kHalfBins, bin k at k + kHalfBins; empty before the first value
+  // Where bin k lies in `counts`.
+  static size_t Index(int64_t k) { return static_cast<size_t>(k + kHalfBins); }
 };
 
 // The smallest exponent whose bins take `low` <= `high`, both finite.

@@ -217,7 +217,7 @@ Status Calibration::Save() {
   checkpoint.skipped.assign(skipped_.begin(), skipped_.end());
   checkpoint.kept = std::move(kept_);
   checkpoint.current = LendStats();
-  const Status status = SaveCheckpoint(options_.checkpoint, checkpoint);
+  Status status = SaveCheckpoint(options_.checkpoint, checkpoint);
   TakeBack(std::move(checkpoint.current));
   kept_ = std::move(checkpoint.kept);
   return status;

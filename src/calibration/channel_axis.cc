@@ -41,6 +41,7 @@ int AxisOf(const Graph& graph, ValueId id, const std::vector<NodeId>& readers) {
 std::vector<int> ChannelAxes(const Graph& graph, const std::vector<ValueId>& values) {
   const auto uses = graph.Uses();
   std::vector<int> axes;
+  axes.reserve(values.size());
   for (const ValueId id : values) axes.push_back(AxisOf(graph, id, uses[static_cast<size_t>(id)]));
   return axes;
 }

@@ -294,7 +294,7 @@ Status Collector::Observe(const TensorView& view, SharedTensorStats& into) {
     walk.outer_steps.push_back(other.step);
   }
   Begin(into, walk.channels);
-  const Status status = Visit(view, walk);
+  Status status = Visit(view, walk);
   if (!status.ok()) {
     std::fill(lane_counts_.begin(), lane_counts_.end(), 0);
     unflushed_ = 0;
@@ -334,7 +334,7 @@ Status Collector::Visit(const TensorView& view, const Walk& walk) {
     });
   }
   for (int64_t channel = 0; channel < walk.channels; ++channel) {
-    const Status status = ForEachOffset(walk.outer, walk.outer_steps, [&](int64_t offset) {
+    Status status = ForEachOffset(walk.outer, walk.outer_steps, [&](int64_t offset) {
       return AddLine(view, channel * walk.channel_step + offset, walk.inner, walk.inner_step, channel);
     });
     if (!status.ok()) return status;

@@ -133,7 +133,8 @@ double BestFactor(const Error& error) {
     }
   };
   for (int i = 1; i <= kPerOctave * kOctaves; ++i) consider(std::exp2(-static_cast<double>(i) / kPerOctave));
-  for (double step = 1.0 / (4 * kPerOctave); step > 1e-3; step /= 4) {
+  double step = 1.0 / (4 * kPerOctave);
+  for (int pass = 0; pass < 3; ++pass, step /= 4) {
     const double center = best;
     for (int i = -3; i <= 3; ++i) consider(center * std::exp2(i * step));
   }

@@ -115,6 +115,7 @@ TEST(EstimateRangeTest, SaysWhatItCannotDo) {
 
 TEST(EstimateRangeTest, PercentileCutsTheShare) {
   std::vector<float> values;
+  values.reserve(10000);
   for (int i = 0; i < 10000; ++i) values.push_back(static_cast<float>(i) * 0.01f - 50);  // -50 .. 49.99
   const TensorStats stats = StatsOf(values);
   // Bins are 1/32 wide: 2048 of them reach 64. Half a bin at either side, and one step between values.
@@ -134,7 +135,8 @@ TEST(EstimateRangeTest, MseIsAsGoodAsAFineSearchOverTheValues) {
     values.push_back(outlier);
     const TensorStats stats = StatsOf(values);
     double least = Int8Error(values, outlier);
-    for (double a = outlier; a > 0.01; a *= 0.995) least = std::min(least, Int8Error(values, a));
+    double a = outlier;
+    while (a > 0.01) least = std::min(least, Int8Error(values, a *= 0.995));
     const double found = Int8Error(values, RangeOf(stats, Estimator::kMse, true).high);
     // A bin's middle stands for its values. The widest bin here is 1 (900 in [512, 1024) has exponent -1, 1/2), far
     // below what the best scale leaves; 3 % is what the grid of candidates (1/64 octave, 1 %) and this cost together.
@@ -151,9 +153,11 @@ TEST(EstimateRangeTest, MseFitsBothEndsOfAsymmetricRanges) {
   const Range range = RangeOf(stats, Estimator::kMse, false);
   const double found = Uint8Error(values, range);
   double least = Uint8Error(values, {-60, 25});
-  for (double low = -60; low < -0.1; low *= 0.97) {
-    for (double high = 25; high > 0.5; high *= 0.97) {
-      least = std::min(least, Uint8Error(values, {static_cast<float>(low), static_cast<float>(high)}));
+  for (int i = 0; i < 210; ++i) {
+    for (int j = 0; j < 130; ++j) {
+      const float low = -60 * std::pow(0.97f, static_cast<float>(i)),
+                  high = 25 * std::pow(0.97f, static_cast<float>(j));
+      least = std::min(least, Uint8Error(values, {low, high}));
     }
   }
   // One end after the other may stop beside the best pair, and bins are 1/32 wide against steps of 1/25: 10 %.

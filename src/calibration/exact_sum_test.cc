@@ -22,6 +22,7 @@ TEST(ExactSum, DoesNotDependOnTheOrder) {
   std::uniform_real_distribution<float> mantissa(-1, 1);
   std::uniform_int_distribution<int> exponent(-125, 127);
   std::vector<double> terms;
+  terms.reserve(1000);
   for (int i = 0; i < 1000; ++i) terms.push_back(std::ldexp(mantissa(random), exponent(random)));
   const ValueSum forward = SumOf<ValueSum>(terms);
   std::shuffle(terms.begin(), terms.end(), random);

@@ -68,8 +68,7 @@ void Coarsen(Histogram& histogram, int exponent) {
   // floor(floor(v / 2^e) / 2^shift) == floor(v / 2^(e + shift)); a shift of 12 leaves bins 0 and -1.
   std::vector<uint64_t> merged(histogram.counts.size());
   for (int k = -kHalfBins; k < kHalfBins; ++k) {
-    merged[static_cast<size_t>((k >> std::min(shift, 12)) + kHalfBins)] +=
-        histogram.counts[static_cast<size_t>(k + kHalfBins)];
+    merged[Histogram::Index(k >> std::min(shift, 12))] += histogram.counts[Histogram::Index(k)];
   }
   histogram.counts = std::move(merged);
 }
@@ -83,7 +82,7 @@ void Merge(Histogram& into, const Histogram& from) {
   Coarsen(into, from.exponent);
   const int shift = std::min(into.exponent - from.exponent, 12);
   for (int k = -kHalfBins; k < kHalfBins; ++k) {
-    into.counts[static_cast<size_t>((k >> shift) + kHalfBins)] += from.counts[static_cast<size_t>(k + kHalfBins)];
+    into.counts[Histogram::Index(k >> shift)] += from.counts[Histogram::Index(k)];
   }
 }
 

@@ -128,7 +128,7 @@ bool HistogramIsConsistent(const TensorStats& tensor) {
   }
   const auto bin = [&](float value) {
     const double k = std::floor(std::ldexp(static_cast<double>(value), -histogram.exponent));
-    return static_cast<size_t>(static_cast<int>(k) + Histogram::kHalfBins);
+    return Histogram::Index(static_cast<int64_t>(k));
   };
   return total == tensor.count && histogram.counts[bin(tensor.min)] > 0 && histogram.counts[bin(tensor.max)] > 0;
 }

@@ -41,8 +41,7 @@ TEST(HistogramTest, CoarsensAsIfItHadBeenCoarseAllAlong) {
     Histogram coarse = fine;
     Coarsen(coarse, fine.exponent + shift);
     std::vector<uint64_t> expected(2 * Histogram::kHalfBins);
-    for (const float value : values)
-      ++expected[static_cast<size_t>(BinOf(value, coarse.exponent) + Histogram::kHalfBins)];
+    for (const float value : values) ++expected[Histogram::Index(BinOf(value, coarse.exponent))];
     EXPECT_EQ(coarse.counts, expected) << shift;
   }
 }

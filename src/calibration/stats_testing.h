@@ -28,8 +28,7 @@ inline TensorStats StatsOf(const std::vector<float>& values) {
   for (const float value : values) {
     stats.channel_sum[0].Add(value);
     stats.square_sum.Add(static_cast<double>(value) * static_cast<double>(value));
-    const int bin = BinOf(value, stats.histogram.exponent);
-    ++stats.histogram.counts[static_cast<size_t>(bin + Histogram::kHalfBins)];
+    ++stats.histogram.counts[Histogram::Index(BinOf(value, stats.histogram.exponent))];
   }
   UpdateMeans(stats);
   return stats;
