@@ -13,6 +13,7 @@
 #include "graph/quantization.h"
 #include "kernels/fast_table.h"
 #include "kernels/integer/depthwise.h"
+#include "kernels/integer/plain_convolution.h"
 
 namespace octavo {
 
@@ -146,8 +147,9 @@ class Contraction {
     ChooseBlocks();
     if (depthwise_) {
       PackDepthwiseWeights();
-    } else {
-      OCTAVO_RETURN_IF_ERROR(BuildPrimitives(onednn));
+    } else if (const Status status = BuildPrimitives(onednn); !status.ok()) {
+      if (status.code() != ErrorCode::kUnsupported) return status;
+      PackPlainWeights();
     }
     PlaceScratch();
     spec_.weights.values = {};
@@ -157,6 +159,7 @@ class Contraction {
   size_t scratch_bytes() const { return static_cast<size_t>(thread_scratch_ * spec_.threads); }
   std::string implementation() const {
     if (depthwise_) return fmt::format("depthwise {}", FastKernelIsa());
+    if (!plain_weights_.empty()) return "plain";
     return parts_ == 1 ? main_->implementation : fmt::format("{} x{}", main_->implementation, parts_);
   }
 
@@ -211,6 +214,15 @@ class Contraction {
     }
     depthwise_weights_ = PackDepthwise(by_tap, taps, channels);
     parts_ = spec_.epilogue.parts = 1;
+  }
+
+  // Every channel in one chunk, in one part: 16-bit weights need no splitting.
+  void PackPlainWeights() {
+    main_ = last_ = nullptr;
+    parts_ = spec_.epilogue.parts = 1;
+    chunk_channels_ = frame_.out_channels;
+    plain_weights_ = PackPlainConvolution(spec_.weights.values, frame_.out_channels, frame_.in_channels / spec_.groups,
+                                          frame_.row.kernel * frame_.column.kernel, spec_.groups);
   }
 
   Result<std::shared_ptr<IntegerPrimitive>> BuildPrimitive(OneDnnBuilder& onednn, int64_t rows,
@@ -311,6 +323,8 @@ class Contraction {
     auto* sums = reinterpret_cast<int32_t*>(scratch);
     if (depthwise_) {
       RunDepthwiseBlock(src, rows, sums);
+    } else if (!plain_weights_.empty()) {
+      RunPlainBlock(src, rows, sums);
     } else {
       const auto& primitive = rows == rows_per_block_ ? main_ : last_;
       for (int part = 0; part < parts_; ++part) {
@@ -338,6 +352,26 @@ class Contraction {
     b.weights = depthwise_weights_.data();
     b.dst = sums;
     RunDepthwise(b);
+  }
+
+  void RunPlainBlock(const uint8_t* src, int64_t rows, int32_t* sums) const {
+    PlainConvolutionBlock b;
+    b.src = src;
+    b.row_stride = frame_.source_columns() * frame_.in_channels;
+    b.in_channels = frame_.in_channels;
+    b.out_rows = rows;
+    b.out_columns = frame_.out_columns;
+    b.out_channels = frame_.out_channels;
+    b.groups = spec_.groups;
+    b.kernel_rows = frame_.row.kernel;
+    b.kernel_columns = frame_.column.kernel;
+    b.stride_rows = frame_.row.stride;
+    b.stride_columns = frame_.column.stride;
+    b.dilation_rows = frame_.row.dilation;
+    b.dilation_columns = frame_.column.dilation;
+    b.weights = plain_weights_.data();
+    b.dst = sums;
+    RunPlainConvolution(b);
   }
 
   // Where the block's first pixel and channel lie.
@@ -386,7 +420,7 @@ class Contraction {
   bool depthwise_ = false;
   int parts_ = 1;
   int64_t rows_per_block_ = 1, chunk_channels_ = 1;
-  std::vector<int16_t> depthwise_weights_;
+  std::vector<int16_t> depthwise_weights_, plain_weights_;
   std::shared_ptr<IntegerPrimitive> main_, last_;
   // Scratch of one thread: sums, floats of the epilogue, padded source, the primitive's own.
   int64_t part_elements_ = 0, float_offset_ = 0, source_offset_ = 0, primitive_offset_ = 0, thread_scratch_ = 0;

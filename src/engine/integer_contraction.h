@@ -49,11 +49,11 @@ struct IntegerKernel {
 Result<IntegerKernel> BuildIntegerContraction(IntegerContractionSpec spec, OneDnnBuilder& onednn);
 
 // A product of two activations, (batch..., M, K) x (batch..., K, N), both uint8. Strides in elements; batch dimensions
-// are equal or 1. The destination is dense and row-major.
+// are equal or 1. The destination, and the epilogue's operands, are dense and row-major.
 struct IntegerProductSpec {
   Dims a_dims, a_strides, b_dims, b_strides, dst_dims;
   int32_t a_zero_point = 0, b_zero_point = 0;
-  Epilogue epilogue;  // without operands; parts and compensation are filled in here
+  Epilogue epilogue;  // parts and compensation are filled in here
   int threads = 1;
 };
 Result<IntegerKernel> BuildIntegerProduct(IntegerProductSpec spec, OneDnnBuilder& onednn);

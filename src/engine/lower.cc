@@ -786,7 +786,39 @@ class Lowering {
   }
 
   Status LowerIntegerProduct(const FusionGroup& group, const IntegerOperands& operands) {
-    return Unsupported("products of two activations run in float");
+    const Node& node = graph_.node(group.anchor);
+    const Dims& dst_dims = DimsOf(group.output);
+    if (group.bias != kNoValue || DimsOf(node.output(0)) != dst_dims) return Unsupported("a biased product");
+    if (DimsOf(node.input(0)).size() < 2 || DimsOf(node.input(1)).size() < 2) return Unsupported("a vector");
+    const Dims dst_strides = ContiguousStrides(dst_dims);
+    const float scale = operands.src_params.scales[0] * operands.other_params.scales[0];
+    const std::vector<float> multiplier(static_cast<size_t>(dst_dims.back()), scale);
+    OCTAVO_ASSIGN(IntegerEpilogue epilogue, MakeIntegerEpilogue(group, Tensor(), multiplier, dst_strides));
+    const IntegerOutputs outputs = OutputsOf(group);
+    epilogue.epilogue.outputs = outputs.outputs;
+    epilogue.names += outputs.names;
+    IntegerProductSpec spec;
+    OCTAVO_RETURN_IF_ERROR(RequireStored(operands.src));
+    OCTAVO_RETURN_IF_ERROR(RequireStored(operands.other));
+    const Storage a = Primary(operands.src), b = Primary(operands.other);
+    spec.a_dims = DimsOf(operands.src);
+    spec.b_dims = DimsOf(operands.other);
+    spec.a_strides = a.strides;
+    spec.b_strides = b.strides;
+    spec.dst_dims = dst_dims;
+    spec.a_zero_point = operands.src_params.zero_points[0];
+    spec.b_zero_point = operands.other_params.zero_points[0];
+    spec.epilogue = epilogue.epilogue;
+    spec.threads = options_.threads;
+    OCTAVO_ASSIGN(IntegerKernel kernel, BuildIntegerProduct(std::move(spec), onednn_));
+    std::vector<IntegerKernel> kernels;
+    kernels.push_back(std::move(kernel));
+    EmitInteger(group, std::move(kernels), {SlotOf(a), SlotOf(b)}, epilogue, outputs, dst_strides);
+    return {};
+  }
+
+  Status RequireStored(ValueId value) const {
+    return storages_[static_cast<size_t>(value)].empty() ? Unsupported("its integers are not in memory") : Status();
   }
 
   void EmitInteger(const FusionGroup& group, std::vector<IntegerKernel> kernels, std::vector<Slot> inputs,

@@ -200,8 +200,9 @@ class BlockRunner {
     for (first_ = 0; first_ < block_.pixels; first_ += step) {
       pixels_ = std::min(step, block_.pixels - first_);
       const int64_t c = block_.channel_begin;
-      const ChannelTerms terms{epilogue_.compensation.data() + c, epilogue_.multiplier.data() + c,
-                               epilogue_.bias.data() + c};
+      const ChannelTerms terms{
+          block_.compensation != nullptr ? block_.compensation : epilogue_.compensation.data() + c,
+          epilogue_.multiplier.data() + c, epilogue_.bias.data() + c};
       rows_.to_real(block_, epilogue_.parts, first_, pixels_, terms, y_);
       for (const auto& stage : epilogue_.stages) RunStage(stage);
       for (size_t i = 0; i < epilogue_.outputs.size(); ++i) StoreOutput(i);

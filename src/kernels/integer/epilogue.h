@@ -51,6 +51,7 @@ struct EpilogueBlock {
   const int32_t* accumulators = nullptr;
   int64_t accumulator_stride = 0, part_stride = 0;
   const int32_t* row_compensation = nullptr;  // added to every channel of a pixel; may be null
+  const int32_t* compensation = nullptr;      // of the block's channels, instead of the epilogue's; may be null
   int64_t pixels = 0, channel_begin = 0, channels = 0;
   const void* operands[Epilogue::kMaxOperands] = {};
   int64_t operand_strides[Epilogue::kMaxOperands] = {};
