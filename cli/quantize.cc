@@ -181,6 +181,13 @@ struct OutputScore {
   TensorDifference difference;
 };
 
+// What the written model turned out to be.
+struct Outcome {
+  double int8_macs_share = 0;
+  std::vector<OutputScore> scores;  // empty: there were no samples to measure on
+  size_t samples = 0;
+};
+
 Result<Session> Open(Graph graph, int threads) {
   SessionOptions options;
   options.threads = threads;
@@ -206,6 +213,19 @@ Result<std::vector<OutputScore>> Measure(const Graph& prepared, Session& quantiz
   return scores;
 }
 
+Result<Outcome> Judge(const QuantizeFlags& flags, const Sources& sources, Graph quantized) {
+  Outcome outcome;
+  OCTAVO_ASSIGN(Session session, Open(std::move(quantized), flags.threads));
+  std::vector<Dims> dims;
+  for (const Value& input : session.inputs()) dims.push_back(input.dims);
+  OCTAVO_RETURN_IF_ERROR(session.Prepare(dims));
+  outcome.int8_macs_share = session.plan().int8_macs_share();
+  if (!sources.eval) return outcome;
+  outcome.samples = sources.eval->size();
+  OCTAVO_ASSIGN(outcome.scores, Measure(sources.prepared, session, *sources.eval, flags.threads));
+  return outcome;
+}
+
 double Worst(const std::vector<OutputScore>& scores) {
   double worst = kIdenticalDb;
   for (const OutputScore& score : scores) worst = std::min(worst, score.difference.sqnr_db);
@@ -228,33 +248,32 @@ Status WriteFiles(const QuantizeFlags& flags, const Sources& sources, const Reci
   return SaveOnnx(quantized, flags.output);
 }
 
-void PrintSummary(const QuantizeFlags& flags, const Recipe& recipe, const std::vector<OutputScore>& scores,
-                  size_t samples) {
+void PrintSummary(const QuantizeFlags& flags, const Recipe& recipe, const Outcome& outcome) {
   const int64_t before = FileBytes(flags.model), after = FileBytes(flags.output);
   flags.report.Print(
       "{}: {} weights and {} activations in int8, {} contractions in float; {:.1f} MB of {:.1f} MB ({:.0f} %)\n",
       flags.output, recipe.weights.size(), recipe.activations.size(), recipe.float_nodes.size(),
       static_cast<double>(after) / 1e6, static_cast<double>(before) / 1e6,
       before > 0 ? 100.0 * static_cast<double>(after) / static_cast<double>(before) : 0.0);
+  flags.report.Print("{:.1f} % of multiply-accumulates run in INT8\n", 100 * outcome.int8_macs_share);
   flags.report.Print("decisions: {}\n", flags.RecipePath());
-  if (scores.empty()) {
+  if (outcome.scores.empty()) {
     flags.report.Print("not measured: give --eval-data\n");
     return;
   }
   Table table("lrrr", {"output", "SQNR dB", "worst dB", "cosine"});
-  for (const OutputScore& score : scores) {
+  for (const OutputScore& score : outcome.scores) {
     const TensorDifference& d = score.difference;
     table.AddRow({score.name, fmt::format("{:.1f}", d.sqnr_db), fmt::format("{:.1f}", d.min_sqnr_db),
                   fmt::format("{:.5f}", d.cosine)});
   }
   table.Print(flags.report.stream());
-  flags.report.Print("against float, over {} samples\n", samples);
+  flags.report.Print("against float, over {} samples\n", outcome.samples);
 }
 
-Json ToJson(const QuantizeFlags& flags, const Recipe& recipe, const std::vector<OutputScore>& scores, size_t samples,
-            double seconds) {
+Json ToJson(const QuantizeFlags& flags, const Recipe& recipe, const Outcome& outcome, double seconds) {
   Json outputs = Json::array();
-  for (const OutputScore& score : scores) {
+  for (const OutputScore& score : outcome.scores) {
     const TensorDifference& d = score.difference;
     outputs.push_back(
         {{"name", score.name}, {"sqnr_db", d.sqnr_db}, {"min_sqnr_db", d.min_sqnr_db}, {"cosine", d.cosine}});
@@ -272,9 +291,9 @@ Json ToJson(const QuantizeFlags& flags, const Recipe& recipe, const std::vector<
           {"float_nodes", floats},
           {"bytes_before", FileBytes(flags.model)},
           {"bytes", FileBytes(flags.output)},
-          {"int8_macs_share", Json()},
-          {"score", scores.empty() ? Json() : Finite(Worst(scores))},
-          {"samples", samples},
+          {"int8_macs_share", outcome.int8_macs_share},
+          {"score", outcome.scores.empty() ? Json() : Finite(Worst(outcome.scores))},
+          {"samples", outcome.samples},
           {"outputs", outputs},
           {"seconds", seconds}};
 }
@@ -288,19 +307,12 @@ Result<ExitCode> RunQuantize(QuantizeFlags flags) {
   for (const std::string& note : recipe.notes) PrintWarning(note);
   OCTAVO_ASSIGN(Graph quantized, ApplyRecipe(sources.prepared, recipe));
   OCTAVO_RETURN_IF_ERROR(WriteFiles(flags, sources, recipe, quantized));
-
-  std::vector<OutputScore> scores;
-  OCTAVO_ASSIGN(Session session, Open(std::move(quantized), flags.threads));
-  const size_t samples = sources.eval ? sources.eval->size() : 0;
-  if (sources.eval) {
-    auto measured = Measure(sources.prepared, session, *sources.eval, flags.threads);
-    if (!measured.ok())
-      return measured.status().WithPrefix(fmt::format("'{}' is written; measuring it: ", flags.output));
-    scores = *std::move(measured);
+  const auto outcome = Judge(flags, sources, std::move(quantized));
+  if (!outcome.ok()) {
+    return outcome.status().WithPrefix(fmt::format("'{}' is written, but cannot be measured: ", flags.output));
   }
-  PrintSummary(flags, recipe, scores, samples);
-  OCTAVO_RETURN_IF_ERROR(
-      flags.report.WriteJson(ToJson(flags, recipe, scores, samples, stopwatch.Milliseconds() / 1000)));
+  PrintSummary(flags, recipe, *outcome);
+  OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson(ToJson(flags, recipe, *outcome, stopwatch.Milliseconds() / 1000)));
   return kDone;
 }
 

@@ -145,6 +145,19 @@ TEST_F(DatasetTest, ListsPicturesByNameAndPassesOverTheRest) {
   EXPECT_EQ(dataset->size(), 1u);
 }
 
+TEST_F(DatasetTest, TakesEveryNthSampleOut) {
+  for (const char* name : {"a.png", "b.png", "c.png", "d.png", "e.png"}) AddPicture(name);
+  auto kept = Open({Input("x", {1, 3, 8, 8})});
+  ASSERT_TRUE(kept.ok()) << kept.status().message();
+  const Dataset taken = kept->TakeEvery(2);
+  ASSERT_EQ(taken.size(), 2u);
+  EXPECT_EQ(taken.name(0), "b.png");
+  EXPECT_EQ(taken.name(1), "d.png");
+  ASSERT_EQ(kept->size(), 3u);
+  EXPECT_EQ(kept->name(1), "c.png");
+  EXPECT_TRUE(taken.Load(1).ok());
+}
+
 TEST_F(DatasetTest, WantsOneKindOfSamples) {
   EXPECT_EQ(Open({Input("x", {1, 3, 8, 8})}).status().code(), ErrorCode::kNotFound);
   EXPECT_EQ(Dataset::Open(folder_ / "none", {}, PreprocessSpec()).status().code(), ErrorCode::kNotFound);

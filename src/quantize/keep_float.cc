@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/quote.h"
+#include "graph/op_table.h"
 #include "octavo/passes.h"
 #include "octavo/quantize.h"
 
@@ -125,20 +126,25 @@ std::vector<std::string_view> KeepFloatPatterns() {
   return names;
 }
 
-Result<std::vector<std::string>> ResolveKeepFloat(const Graph& prepared, const std::vector<std::string>& entries) {
-  std::vector<std::string> reasons(prepared.nodes.size());
+Result<KeepFloat> ResolveKeepFloat(const Graph& prepared, const std::vector<std::string>& entries) {
+  KeepFloat kept;
+  kept.reasons.resize(prepared.nodes.size());
   for (const std::string& entry : entries) {
     OCTAVO_ASSIGN(const std::vector<NodeId> matching, MatchingNodes(prepared, entry));
     if (matching.empty()) {
       return InvalidArgument("keep-float " + Quote(entry) + " matches no node, op or pattern" +
                              Suggestions(prepared, entry));
     }
+    bool idle = true;
     for (const NodeId id : matching) {
-      std::string& reason = reasons[static_cast<size_t>(id)];
+      const OpTraits* traits = FindOp(prepared.node(id).domain, prepared.node(id).op);
+      idle &= traits == nullptr || traits->quantizable_inputs == 0;
+      std::string& reason = kept.reasons[static_cast<size_t>(id)];
       if (reason.empty()) reason = "kept float by " + Quote(entry);
     }
+    if (idle) kept.idle.push_back(entry);
   }
-  return reasons;
+  return kept;
 }
 
 }  // namespace octavo

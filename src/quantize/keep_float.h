@@ -9,9 +9,14 @@
 
 namespace octavo {
 
-// For each node, why it is kept float ("kept float by 'Conv'"), or "". Entries are names of nodes, globs over names, op
-// types, or patterns of KeepFloatPatterns(). Error: an entry that matches no node, with names near it.
-Result<std::vector<std::string>> ResolveKeepFloat(const Graph& prepared, const std::vector<std::string>& entries);
+struct KeepFloat {
+  std::vector<std::string> reasons;  // by node: why it is kept ("kept float by 'Conv'"), or ""
+  std::vector<std::string> idle;     // entries that match no contraction: most targets would not quantize those anyway
+};
+
+// Entries are names of nodes, globs over names, op types, or patterns of KeepFloatPatterns(). Error: an entry that
+// matches no node, with names near it.
+Result<KeepFloat> ResolveKeepFloat(const Graph& prepared, const std::vector<std::string>& entries);
 
 // '*' stands for any characters, '?' for one; everything else for itself.
 bool MatchesGlob(std::string_view pattern, std::string_view text);

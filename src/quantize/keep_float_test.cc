@@ -31,7 +31,7 @@ size_t CountKept(const Graph& graph, const std::string& entry, std::string_view 
   EXPECT_TRUE(reasons.ok()) << reasons.status().message();
   size_t kept = 0;
   for (size_t n = 0; reasons.ok() && n < graph.nodes.size(); ++n) {
-    kept += !(*reasons)[n].empty() && graph.nodes[n].op == op ? 1 : 0;
+    kept += !reasons->reasons[n].empty() && graph.nodes[n].op == op ? 1 : 0;
   }
   return kept;
 }
@@ -48,6 +48,17 @@ TEST(KeepFloat, FindsPatternsOfTheDemoEncoder) {
   const auto softmax = ResolveKeepFloat(graph, {"attention"});
   ASSERT_FALSE(softmax.ok());  // it has none
   EXPECT_THAT(softmax.status().message(), HasSubstr("'attention' matches no node"));
+}
+
+TEST(KeepFloat, NotesWhatChangesNothing) {
+  ResidualGraph residual;
+  EXPECT_EQ(ResolveKeepFloat(residual.graph, {"Conv", "Relu"})->idle, std::vector<std::string>{"Relu"});
+  const Graph prepared = PrepareForQuantization(residual.graph).value();
+  Policy policy;
+  policy.keep_float = {"Relu"};
+  const Recipe recipe = Decide(prepared, UniformStats(prepared, -1, 1), policy).value();
+  ASSERT_EQ(recipe.notes.size(), 1u);
+  EXPECT_THAT(recipe.notes[0], HasSubstr("'Relu' changes nothing"));
 }
 
 TEST(KeepFloat, SuggestsNames) {

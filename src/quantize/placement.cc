@@ -240,15 +240,22 @@ bool AddWeights(const Graph& graph, NodeId id, Placement& placement) {
 }
 
 Result<PlacementInput> MakePlacementInput(const Graph& prepared, const Target& target, const Policy& policy) {
-  PlacementInput input{prepared, target, std::vector<bool>(prepared.values.size()), {}, policy.quantize_attention};
+  PlacementInput input{prepared, target, std::vector<bool>(prepared.values.size()), {}, policy.quantize_attention, {}};
   OCTAVO_ASSIGN(const std::vector<std::string> names, QuantizableTensors(prepared));
   for (const std::string& name : names) input.quantizable[static_cast<size_t>(prepared.Find(name))] = true;
-  OCTAVO_ASSIGN(input.keep_reasons, ResolveKeepFloat(prepared, policy.keep_float));
+  OCTAVO_ASSIGN(KeepFloat kept, ResolveKeepFloat(prepared, policy.keep_float));
+  input.keep_reasons = std::move(kept.reasons);
+  if (!policy.preset.empty() || target.quantize_residuals || target.share_concat_scale) return input;
+  for (const std::string& entry : kept.idle) {
+    input.notes.push_back(fmt::format("keep-float {} changes nothing: {} quantizes none of the nodes that it matches",
+                                      Quote(entry), target.name));
+  }
   return input;
 }
 
 Placement PlaceByTarget(const PlacementInput& input) {
   Placement placement = TargetPlacer(input).Run();
+  placement.notes = input.notes;
   SortEdges(input.graph, placement);
   return placement;
 }

@@ -36,6 +36,7 @@ struct PlacementInput {
   std::vector<bool> quantizable;          // by value
   std::vector<std::string> keep_reasons;  // by node; "": not kept
   bool quantize_attention = false;
+  std::vector<std::string> notes;  // what the user should know
 };
 
 // Errors: those of QuantizableTensors and of keep_float (see Policy).
