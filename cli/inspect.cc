@@ -1,5 +1,6 @@
 #include "octavo/inspect.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -57,7 +58,15 @@ Json PlanJson(const PlanInfo& plan) {
                      {"output_dims", step.output_dims},
                      {"macs", step.macs}});
   }
-  return {{"arena_bytes", plan.arena_bytes},
+  Json unfused = Json::array();
+  for (const UnfusedQuantization& u : plan.unfused) {
+    unfused.push_back({{"node", u.node}, {"op", u.op}, {"reason", u.reason}});
+  }
+  return {{"int8_macs_share", plan.int8_macs_share()},
+          {"int8_macs", plan.int8_macs},
+          {"contraction_macs", plan.contraction_macs},
+          {"unfused", unfused},
+          {"arena_bytes", plan.arena_bytes},
           {"weight_bytes", plan.weight_bytes},
           {"compile_ms", plan.compile_seconds * 1e3},
           {"steps", steps}};
@@ -152,6 +161,33 @@ void PrintPlan(const Report& report, const PlanInfo& plan) {
   table.Print(report.stream());
 }
 
+bool IsQuantized(const ModelSummary& summary) {
+  return std::any_of(summary.ops.begin(), summary.ops.end(), [](const OpCount& op) {
+    return op.before > 0 && (op.op == "QuantizeLinear" || op.op == "DequantizeLinear");
+  });
+}
+
+// The precision that each layer with products really runs in, and what of the Q/DQ was not fused.
+void PrintQuantization(const Report& report, const PlanInfo& plan) {
+  report.Print("\nQuantization: {:.1f} % of the MACs of convolutions and matrix products run in INT8\n",
+               100 * plan.int8_macs_share());
+  Table layers("lllrl", {"  layer", "precision", "op", "MACs", "kernel"});
+  for (const StepInfo& step : plan.steps) {
+    if (step.macs == 0) continue;
+    layers.AddRow(
+        {"  " + step.node, step.precision, step.op, Short(static_cast<double>(step.macs)), step.kernel});
+  }
+  layers.Print(report.stream());
+  if (plan.unfused.empty()) {
+    report.Print("\nEvery QuantizeLinear and DequantizeLinear is fused\n");
+    return;
+  }
+  report.Print("\nNot fused: {} QuantizeLinear and DequantizeLinear\n", plan.unfused.size());
+  Table unfused("lll", {"  node", "op", "why"});
+  for (const UnfusedQuantization& u : plan.unfused) unfused.AddRow({"  " + u.node, u.op, u.reason});
+  unfused.Print(report.stream());
+}
+
 void PrintSummary(const InspectFlags& flags, const ModelSummary& summary) {
   const Report& report = flags.report;
   report.Print("{}\n  opset {}, IR version {}, made by {}\n", flags.model, summary.opset, summary.ir_version,
@@ -186,9 +222,11 @@ Result<ExitCode> InspectModel(const InspectFlags& flags) {
   if (!summary.ok()) return summary.status().WithPrefix(flags.model + ": ");
   PrintSummary(flags, *summary);
   Json document = SummaryJson(flags.model, *summary);
-  if (flags.plan) {
+  const bool quantized = IsQuantized(*summary);
+  if (flags.plan || quantized) {
     OCTAVO_ASSIGN(const PlanInfo plan, CompilePlan(std::move(graph), flags, summary->input_dims));
-    PrintPlan(flags.report, plan);
+    if (quantized) PrintQuantization(flags.report, plan);
+    if (flags.plan) PrintPlan(flags.report, plan);
     document["plan"] = PlanJson(plan);
   }
   OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson(document));
@@ -199,7 +237,8 @@ Result<ExitCode> InspectModel(const InspectFlags& flags) {
 
 void AddInspectCommand(CLI::App& app, Action& action) {
   CLI::App* command =
-      AddSubcommand(app, "inspect", "Show what a model is made of: interface, ops, cost, patterns that passes find",
+      AddSubcommand(app, "inspect", "Show what a model is made of: interface, ops, cost, patterns that passes find; of a quantized one also "
+                    "the precision that each layer really runs in",
                     {"octavo inspect model.onnx", "octavo inspect model.onnx --layers --plan --precision bf16",
                      "octavo inspect model.onnx --input-shape input_image=1x3x512x512 --json model.json"});
   auto flags = std::make_shared<InspectFlags>();
