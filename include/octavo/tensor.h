@@ -128,7 +128,7 @@ uint16_t FloatToFloat16(float value);
 
 template <typename T>
 Tensor Tensor::FromValues(Dims dims, std::span<const T> values) {
-  auto tensor = Create(DTypeOf<T>(), std::move(dims));
+  auto tensor = Create(DTypeOf<T>(), std::move(dims));  // NOLINT(performance-unnecessary-value-param): moved
   if (!tensor.ok()) return {};
   const std::span<T> out = tensor->template mutable_values<T>();
   for (size_t i = 0; i < out.size() && i < values.size(); ++i) out[i] = values[i];

@@ -96,7 +96,7 @@ Graph OneNode(const char* op, Dims in, std::vector<Dims> outs, std::map<std::str
 }
 
 TEST(Layout, SliceIsAView) {
-  const auto ints = [](std::vector<int64_t> v) {
+  const auto ints = [](const std::vector<int64_t>& v) {
     return Tensor::FromVector<int64_t>({static_cast<int64_t>(v.size())}, v);
   };
   const Graph graph = OneNode("Slice", {4, 10}, {{4, 4}}, {}, {ints({1}), ints({9}), ints({-1}), ints({2})});

@@ -310,10 +310,10 @@ Result<std::vector<Tensor>> Session::Run(const std::map<std::string, Tensor>& in
     if (it == inputs.end()) return InvalidArgument(fmt::format("input '{}' was not given", value.name));
     ordered.push_back(it->second);
   }
-  for (const auto& [name, tensor] : inputs) {
-    const bool known =
-        std::any_of(impl_->inputs.begin(), impl_->inputs.end(), [&](const Value& v) { return v.name == name; });
-    if (!known) return InvalidArgument(fmt::format("the model has no input '{}'", name));
+  for (const auto& given : inputs) {
+    const bool known = std::any_of(impl_->inputs.begin(), impl_->inputs.end(),
+                                   [&](const Value& v) { return v.name == given.first; });
+    if (!known) return InvalidArgument(fmt::format("the model has no input '{}'", given.first));
   }
   return Run(ordered);
 }

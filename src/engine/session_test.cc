@@ -103,7 +103,7 @@ double SqnrDb(const Tensor& reference, const Tensor& tensor) {
 }
 
 // Runs `graph` through the engine and through the slow reference.
-double EngineSqnr(const Graph& graph, const Tensor& input, SessionOptions options = {}) {
+double EngineSqnr(const Graph& graph, const Tensor& input, const SessionOptions& options = {}) {
   auto session = Session::Create(graph, options);
   EXPECT_TRUE(session.ok()) << session.status().message();
   auto outputs = session->Run(std::vector<Tensor>{input});
@@ -124,7 +124,8 @@ Graph SmallNetwork(Random& random) {
   Builder b({1, 3, 20, 28});
   const auto conv = [&](ValueId x, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t group) {
     const ValueId w = b.Constant(random.Normal({out, in / group, kernel, kernel},
-                                               1 / std::sqrt(static_cast<float>(in / group * kernel * kernel))));
+                                               1 / std::sqrt(static_cast<float>(in) / static_cast<float>(group) *
+                                                             static_cast<float>(kernel * kernel))));
     const ValueId bias = b.Constant(random.Normal({out}, 0.1f));
     const int64_t pad = kernel / 2;
     return b.Op("Conv", {x, w, bias},
