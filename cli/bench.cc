@@ -127,6 +127,7 @@ Result<std::vector<double>> ProfileSteps(Loaded& loaded, int runs) {
     for (size_t i = 0; i < steps.size(); ++i) times[i].push_back(steps[i].milliseconds);
   }
   std::vector<double> medians;
+  medians.reserve(times.size());
   for (auto& step : times) medians.push_back(SummarizeTimings(std::move(step)).median);
   return medians;
 }

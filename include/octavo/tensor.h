@@ -127,8 +127,8 @@ float Float16ToFloat(uint16_t bits);
 uint16_t FloatToFloat16(float value);
 
 template <typename T>
-Tensor Tensor::FromValues(Dims dims, std::span<const T> values) {
-  auto tensor = Create(DTypeOf<T>(), std::move(dims));  // NOLINT(performance-unnecessary-value-param): moved
+Tensor Tensor::FromValues(Dims dims, std::span<const T> values) {  // NOLINT(performance-unnecessary-value-param): moved
+  auto tensor = Create(DTypeOf<T>(), std::move(dims));
   if (!tensor.ok()) return {};
   const std::span<T> out = tensor->template mutable_values<T>();
   for (size_t i = 0; i < out.size() && i < values.size(); ++i) out[i] = values[i];

@@ -147,7 +147,7 @@ class Contraction {
     ChooseBlocks();
     if (depthwise_) {
       PackDepthwiseWeights();
-    } else if (const Status status = BuildPrimitives(onednn); !status.ok()) {
+    } else if (Status status = BuildPrimitives(onednn); !status.ok()) {
       if (status.code() != ErrorCode::kUnsupported) return status;
       PackPlainWeights();
     }

@@ -93,6 +93,16 @@ std::vector<int16_t> RandomWeights(Random& random, int64_t count) {
   return weights;
 }
 
+// Memory for a kernel, aligned as it may expect.
+class Scratch {
+ public:
+  explicit Scratch(size_t bytes) : memory_(*Tensor::Create(DType::kUInt8, {static_cast<int64_t>(bytes)})) {}
+  void* data() { return memory_.mutable_data(); }
+
+ private:
+  Tensor memory_;
+};
+
 constexpr int kSeeds = 42;
 
 uint32_t Bits(float x) { return std::bit_cast<uint32_t>(x); }
@@ -177,11 +187,10 @@ TEST_P(IntegerKernels, ConvolutionsGiveTheReferencesBits) {
     ASSERT_TRUE(built.ok()) << built.status().message();
     std::vector<float> real(sums.size());
     std::vector<uint8_t> q(sums.size());
-    std::vector<std::byte> scratch(built->kernel.scratch_bytes + 64);
-    auto* aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+    Scratch scratch(built->kernel.scratch_bytes);
     const void* in[] = {x.data(), quantized_operand ? static_cast<const void*>(operand_bytes.data()) : operand_floats.data()};
     void* out[] = {real.data(), q.data()};
-    ASSERT_TRUE(built->kernel.run({in, out, aligned}).ok());
+    ASSERT_TRUE(built->kernel.run({in, out, scratch.data()}).ok());
     size_t wrong = 0;
     for (size_t i = 0; i < sums.size(); ++i) {
       const size_t c = i % static_cast<size_t>(r.out_channels);
@@ -230,11 +239,10 @@ TEST_P(IntegerKernels, ProductsGiveTheReferencesBits) {
     ASSERT_TRUE(built.ok()) << built.status().message();
     std::vector<float> real(static_cast<size_t>(batch * m * n));
     std::vector<uint8_t> q(real.size());
-    std::vector<std::byte> scratch(built->kernel.scratch_bytes + 64);
-    auto* aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+    Scratch scratch(built->kernel.scratch_bytes);
     const void* in[] = {a.data(), b.data()};
     void* out[] = {real.data(), q.data()};
-    ASSERT_TRUE(built->kernel.run({in, out, aligned}).ok());
+    ASSERT_TRUE(built->kernel.run({in, out, scratch.data()}).ok());
     for (int64_t i = 0; i < batch * m * n; ++i) {
       const int64_t image = i / (m * n), y = i / n % m, c = i % n;
       int64_t sum = 0;
@@ -270,11 +278,10 @@ TEST_P(IntegerKernels, ExtremesDoNotSaturate) {
   ASSERT_TRUE(built.ok()) << built.status().message();
   const std::vector<uint8_t> x(static_cast<size_t>(m * k), 255);
   std::vector<float> y(static_cast<size_t>(m * n));
-  std::vector<std::byte> scratch(built->kernel.scratch_bytes + 64);
-  auto* aligned = reinterpret_cast<void*>((reinterpret_cast<uintptr_t>(scratch.data()) + 63) / 64 * 64);
+  Scratch scratch(built->kernel.scratch_bytes);
   const void* in[] = {x.data()};
   void* out[] = {y.data()};
-  ASSERT_TRUE(built->kernel.run({in, out, aligned}).ok());
+  ASSERT_TRUE(built->kernel.run({in, out, scratch.data()}).ok());
   for (const float v : y) ASSERT_EQ(v, static_cast<float>(255 * k * w));
 }
 

@@ -89,6 +89,7 @@ Graph OneNode(const char* op, Dims in, std::vector<Dims> outs, std::map<std::str
   graph.inputs = {inputs[0]};
   for (auto& tensor : constants) inputs.push_back(graph.AddConstant("c", std::move(tensor)));
   std::vector<ValueId> outputs;
+  outputs.reserve(outs.size());
   for (auto& dims : outs) outputs.push_back(graph.AddValue("y", DType::kFloat32, std::move(dims)));
   graph.outputs = outputs;
   graph.AddNode("n", "", op, inputs, outputs, std::move(attributes));

@@ -167,7 +167,7 @@ OneDnnKernel Finish(std::shared_ptr<BoundPrimitive> bound, const memory::desc& s
   result.implementation = std::string("onednn ") + implementation;
   result.kernel.scratch_bytes = scratchpad.get_size();
   if (result.kernel.scratch_bytes > 0) bound->Add(DNNL_ARG_SCRATCHPAD, scratchpad, -1, -1, true);
-  result.kernel.run = [bound](const KernelArgs& args) { return bound->Run(args); };
+  result.kernel.run = [bound = std::move(bound)](const KernelArgs& args) { return bound->Run(args); };
   return result;
 }
 

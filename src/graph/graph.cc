@@ -181,12 +181,14 @@ std::string Node::String(std::string_view attribute, std::string_view fallback) 
 
 std::vector<int64_t> Node::Ints(std::string_view attribute, std::vector<int64_t> fallback) const {
   const auto* found = FindAttribute<std::vector<int64_t>>(*this, attribute);
-  return found != nullptr ? *found : std::move(fallback);
+  if (found != nullptr) return *found;
+  return fallback;
 }
 
 std::vector<float> Node::Floats(std::string_view attribute, std::vector<float> fallback) const {
   const auto* found = FindAttribute<std::vector<float>>(*this, attribute);
-  return found != nullptr ? *found : std::move(fallback);
+  if (found != nullptr) return *found;
+  return fallback;
 }
 
 int64_t Graph::opset() const {

@@ -55,7 +55,7 @@ Term ImplicitOutput(const std::vector<Term>& operands) {
   Term output;
   for (const Term& term : operands) {
     output.ellipsis |= term.ellipsis;
-    for (const char c : term.before + term.after) ++times[static_cast<size_t>(c)];
+    for (const char c : term.before + term.after) ++times[static_cast<unsigned char>(c)];
   }
   for (size_t c = 0; c < times.size(); ++c) {
     if (times[c] == 1) (output.ellipsis ? output.after : output.before) += static_cast<char>(c);
@@ -84,9 +84,9 @@ class Labels {
  public:
   Labels() { letters_.fill(kNone); }
 
-  bool HasLetter(char c) const { return letters_[static_cast<size_t>(c)] != kNone; }
+  bool HasLetter(char c) const { return letters_[static_cast<unsigned char>(c)] != kNone; }
   size_t Letter(char c) {
-    size_t& label = letters_[static_cast<size_t>(c)];
+    size_t& label = letters_[static_cast<unsigned char>(c)];
     if (label == kNone) label = New();
     return label;
   }

@@ -73,6 +73,7 @@ int64_t MacsOf(const char* domain, const char* op, const std::vector<Dims>& shap
   Graph graph;
   graph.opsets[""] = 17;
   std::vector<ValueId> inputs;
+  inputs.reserve(shapes.size());
   for (const Dims& dims : shapes) inputs.push_back(graph.AddValue("x", DType::kFloat32, dims));
   graph.inputs = inputs;
   graph.outputs = {graph.AddValue("y")};
