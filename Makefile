@@ -7,8 +7,6 @@ SHELL := bash
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 FUZZ_SECONDS ?= 60
-DEMO_PICTURE ?= samples/astronaut.png
-DEMO_PROMPTS ?= --box 150,8,292,200 --box 25,150,370,511 --box 280,345,511,511 --box 375,5,475,290
 RELEASE := build/release
 # Read by CMake where a build folder is configured for the first time.
 ifneq ($(shell command -v ninja),)
@@ -36,11 +34,9 @@ deps: ## installs the packages that the build needs
 	@scripts/install_deps.sh
 
 .PHONY: demo
-demo: deps ## installs what is needed, builds, and segments a picture
+demo: deps ## installs what is needed, builds, quantizes the embedded models and shows their masks
 	@$(MAKE) build
-	@mkdir -p octavo-demo
-	@$(RELEASE)/octavo segment $(DEMO_PICTURE) $(DEMO_PROMPTS) -o octavo-demo/overlay.png
-	@echo octavo-demo/overlay.png
+	@$(RELEASE)/octavo demo -o octavo-demo
 
 # $(call ctest,PRESET,CTEST ARGUMENTS): configure, build everything, test.
 define ctest

@@ -23,6 +23,7 @@ enum ExitCode {
 using Action = std::function<Result<ExitCode>()>;
 
 void AddSegmentCommand(CLI::App& app, Action& action);
+void AddDemoCommand(CLI::App& app, Action& action);
 void AddRunCommand(CLI::App& app, Action& action);
 void AddInspectCommand(CLI::App& app, Action& action);
 void AddBenchCommand(CLI::App& app, Action& action);

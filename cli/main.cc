@@ -125,6 +125,7 @@ int Main(int argc, char** argv) {
   app.footer("'octavo COMMAND --help' shows a command's flags and examples.");
   app.require_subcommand(0, 1);
   Action action;
+  AddDemoCommand(app, action);
   AddSegmentCommand(app, action);
   AddRunCommand(app, action);
   AddInspectCommand(app, action);

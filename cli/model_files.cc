@@ -212,4 +212,17 @@ Result<std::string> FindDataFile(const std::string& name) {
   return NotFound(fmt::format("{} was not found in {}: set OCTAVO_DATA_DIR to the folder that holds it", name, looked));
 }
 
+Status MakeFolder(const std::string& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) return IoError(fmt::format("cannot make the output folder '{}': {}", folder, error.message()));
+  return {};
+}
+
+int64_t FileBytes(const std::string& path) {
+  std::error_code error;
+  const auto bytes = std::filesystem::file_size(path, error);
+  return error ? 0 : static_cast<int64_t>(bytes);
+}
+
 }  // namespace octavo::cli

@@ -35,6 +35,12 @@ std::string NpyName(const std::string& output);
 // The picture's or sample's file name without folder and extension.
 std::string Stem(const std::string& path);
 
+// Makes a folder and those above it where they are not there yet. Error: names the folder.
+Status MakeFolder(const std::string& folder);
+
+// 0 where there is none.
+int64_t FileBytes(const std::string& path);
+
 // A file that ships with Octavo ("models/efficientvit-sam-nano-encoder.onnx"), looked for in $OCTAVO_DATA_DIR,
 // <folder of this program>/../share/octavo and where it was built. Error: the places looked in.
 Result<std::string> FindDataFile(const std::string& name);

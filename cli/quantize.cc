@@ -232,12 +232,6 @@ double Worst(const std::vector<OutputScore>& scores) {
   return worst;
 }
 
-int64_t FileBytes(const std::string& path) {
-  std::error_code error;
-  const auto bytes = fs::file_size(path, error);
-  return error ? 0 : static_cast<int64_t>(bytes);
-}
-
 Status WriteFiles(const QuantizeFlags& flags, const Sources& sources, const Recipe& recipe, const Graph& quantized) {
   if (!flags.cache_out.empty()) {
     OCTAVO_ASSIGN(const CalibrationCache cache,

@@ -55,13 +55,6 @@ Result<Outputs> Compute(Graph graph, const RunFlags& flags, const std::map<std::
   return outputs;
 }
 
-Status MakeFolder(const std::string& folder) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) return IoError(fmt::format("cannot make the output folder '{}': {}", folder, error.message()));
-  return {};
-}
-
 // Names that become equal once odd characters are replaced get a number.
 std::string UniqueFileName(const std::string& output, std::set<std::string>& taken) {
   const std::string wanted = NpyName(output);

@@ -1,0 +1,306 @@
+// What INT8 does to the masks of the embedded models, from calibration to pictures side by side.
+#include <algorithm>
+#include <array>
+#include <memory>
+
+#include "command.h"
+#include "console.h"
+#include "data_flags.h"
+#include "model_files.h"
+#include "octavo/bench.h"
+#include "octavo/calibrate.h"
+#include "octavo/compare.h"
+#include "octavo/onnx.h"
+#include "octavo/quantize.h"
+#include "octavo/segment.h"
+#include "octavo/session.h"
+#include "progress.h"
+#include "stopwatch.h"
+
+namespace octavo::cli {
+namespace {
+
+constexpr const char* kJudged = "samples/astronaut.png";
+constexpr std::array<const char*, 3> kCalibrated = {"samples/chelsea.png", "samples/coffee.png", "samples/rocket.jpg"};
+constexpr std::array<Box, 4> kBoxes = {
+    {{150, 8, 292, 200}, {25, 150, 370, 511}, {280, 345, 511, 511}, {375, 5, 475, 290}}};
+constexpr int kTimedRuns = 15;
+constexpr int kGap = 8;  // pixels between pictures side by side
+
+struct DemoFlags {
+  std::string folder = "octavo-demo";
+  int threads = 0;
+  Report report;
+};
+
+// One encoder in one form.
+struct Variant {
+  std::string model, form;
+  std::string path;
+  std::unique_ptr<Session> session;
+  Tensor embeddings;
+  std::vector<SegmentedMask> masks;
+  std::vector<double> times;
+  double sqnr_db = kIdenticalDb, mean_iou = 1, worst_iou = 1;
+  std::string estimator;
+};
+
+Image Crop(const Image& image, int x, int y, int width, int height) {
+  Image crop = MakeImage(width, height, image.channels);
+  for (int row = 0; row < height; ++row) {
+    std::copy_n(image.At(x, y + row), static_cast<size_t>(width) * static_cast<size_t>(image.channels),
+                crop.At(0, row));
+  }
+  return crop;
+}
+
+// The whole picture and five crops of two thirds: the corners and the middle.
+Status WriteCrops(const std::string& folder) {
+  OCTAVO_RETURN_IF_ERROR(MakeFolder(folder));
+  for (const char* name : kCalibrated) {
+    OCTAVO_ASSIGN(const std::string path, FindDataFile(name));
+    OCTAVO_ASSIGN(const Image image, LoadImage(path));
+    const int w = image.width * 2 / 3, h = image.height * 2 / 3;
+    const int right = image.width - w, bottom = image.height - h;
+    const std::array<std::array<int, 4>, 6> crops = {{{0, 0, image.width, image.height},
+                                                      {0, 0, w, h},
+                                                      {right, 0, w, h},
+                                                      {0, bottom, w, h},
+                                                      {right, bottom, w, h},
+                                                      {right / 2, bottom / 2, w, h}}};
+    for (size_t i = 0; i < crops.size(); ++i) {
+      const auto& c = crops[i];
+      OCTAVO_RETURN_IF_ERROR(SavePng(fmt::format("{}/{}-{}.png", folder, Stem(path), i), Crop(image, c[0], c[1], c[2], c[3])));
+    }
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Session>> OpenSession(Graph graph, int threads) {
+  SessionOptions options;
+  options.threads = threads;
+  OCTAVO_ASSIGN(Session session, Session::Create(std::move(graph), options));
+  return std::make_unique<Session>(std::move(session));
+}
+
+// SQNR of a quantized graph on calibration samples.
+Result<double> ScoreOf(const Graph& quantized, Session& reference, const Dataset& data, int threads) {
+  OCTAVO_ASSIGN(const auto session, OpenSession(quantized, threads));
+  TensorComparison comparison;
+  for (size_t i = 0; i < data.size(); i += 6) {  // the whole pictures
+    OCTAVO_ASSIGN(const auto inputs, data.Load(i));
+    OCTAVO_ASSIGN(const auto expected, reference.Run(inputs));
+    OCTAVO_ASSIGN(const auto found, session->Run(inputs));
+    OCTAVO_RETURN_IF_ERROR(comparison.Add(expected[0], found[0]));
+  }
+  return comparison.difference().sqnr_db;
+}
+
+// The model quantized by `policy`, with the estimator of `estimators` that serves the calibration pictures best.
+struct Quantized {
+  Graph graph;
+  std::string estimator;
+};
+Result<Quantized> QuantizeBest(const Graph& prepared, const Stats& stats, Policy policy, const Dataset& data,
+                               const std::vector<Estimator>& estimators, int threads) {
+  OCTAVO_ASSIGN(const auto reference, OpenSession(prepared, threads));
+  Quantized best;
+  double best_score = kWorstDb;
+  for (const Estimator estimator : estimators) {
+    policy.estimator.estimator = estimator;
+    OCTAVO_ASSIGN(const Recipe recipe, Decide(prepared, stats, policy));
+    OCTAVO_ASSIGN(Graph graph, ApplyRecipe(prepared, recipe));
+    double score = 0;
+    if (estimators.size() > 1) {
+      OCTAVO_ASSIGN(score, ScoreOf(graph, *reference, data, threads));
+    }
+    if (!best.estimator.empty() && score <= best_score) continue;
+    best = {std::move(graph), NameOf(estimator)};
+    best_score = score;
+  }
+  return best;
+}
+
+Result<std::vector<Variant>> MakeVariants(const DemoFlags& flags, const std::string& model, const std::string& name,
+                                          const std::string& crops) {
+  OCTAVO_ASSIGN(const std::string path, FindDataFile(name));
+  OCTAVO_ASSIGN(Graph graph, LoadOnnx(path));
+  OCTAVO_ASSIGN(const Dataset data, OpenDataset(crops, "sam", InputValues(graph)));
+  OCTAVO_ASSIGN(const auto dims, FindInputDims(data));
+  OCTAVO_ASSIGN(const Graph prepared, PrepareForQuantization(std::move(graph), dims));
+  CalibrateOptions options;
+  options.threads = flags.threads;
+  OCTAVO_ASSIGN(const CalibrateReport report, Calibrate(prepared, data, options));
+
+  std::vector<Variant> variants(3);
+  variants[0].form = "FP32";
+  variants[0].path = path;
+  OCTAVO_ASSIGN(variants[0].session, OpenSession(prepared, flags.threads));
+  Policy naive;
+  naive.preset = "tensorrt8-implicit";
+  const std::array<std::pair<std::string, Policy>, 2> forms = {{{"naive INT8", naive}, {"Octavo INT8", Policy()}}};
+  for (size_t i = 0; i < forms.size(); ++i) {
+    Variant& variant = variants[i + 1];
+    const bool is_naive = i == 0;
+    const std::vector<Estimator> estimators =
+        is_naive ? std::vector<Estimator>{Estimator::kEntropy}
+                 : std::vector<Estimator>{Estimator::kMse, Estimator::kPercentile, Estimator::kEntropy};
+    OCTAVO_ASSIGN(Quantized quantized,
+                  QuantizeBest(prepared, report.stats, forms[i].second, data, estimators, flags.threads));
+    variant.form = forms[i].first;
+    variant.estimator = quantized.estimator;
+    variant.path = fmt::format("{}/{}-{}.onnx", flags.folder, model, is_naive ? "naive" : "octavo");
+    OCTAVO_RETURN_IF_ERROR(SaveOnnx(quantized.graph, variant.path));
+    OCTAVO_ASSIGN(variant.session, OpenSession(std::move(quantized.graph), flags.threads));
+  }
+  for (Variant& variant : variants) variant.model = model;
+  return variants;
+}
+
+SegmentModel ModelOf(Session& session) {
+  return {session.inputs(), session.output_names(),
+          [&session](const std::map<std::string, Tensor>& inputs) { return session.Run(inputs); }};
+}
+
+Status Judge(const Image& picture, const std::vector<Prompt>& prompts, Session& decoder,
+             std::vector<Variant>& variants) {
+  for (Variant& variant : variants) {
+    OCTAVO_ASSIGN(Segmenter segmenter, Segmenter::Create(ModelOf(*variant.session), ModelOf(decoder)));
+    OCTAVO_RETURN_IF_ERROR(segmenter.Encode(picture));
+    OCTAVO_ASSIGN(Segmentation answer, segmenter.Predict(prompts));
+    OCTAVO_ASSIGN(variant.embeddings, segmenter.embeddings().Clone());
+    variant.masks = std::move(answer.masks);
+    OCTAVO_ASSIGN(const TensorDifference difference, Compare(variants[0].embeddings, variant.embeddings));
+    variant.sqnr_db = difference.sqnr_db;
+    variant.mean_iou = 0;
+    for (size_t i = 0; i < variant.masks.size(); ++i) {
+      OCTAVO_ASSIGN(const double iou, MaskIou(variants[0].masks[i].mask, variant.masks[i].mask));
+      variant.mean_iou += iou / static_cast<double>(variant.masks.size());
+      variant.worst_iou = std::min(variant.worst_iou, iou);
+    }
+  }
+  return {};
+}
+
+// In turns, so that a busy moment meets all alike.
+Status Time(const Image& picture, std::vector<Variant>& variants) {
+  OCTAVO_ASSIGN(const Tensor input, SamPreprocess(picture, static_cast<int>(variants[0].session->inputs()[0].dims[2])));
+  const std::vector<Tensor> inputs{input};
+  for (int run = 0; run < kTimedRuns; ++run) {
+    for (Variant& variant : variants) {
+      const Stopwatch stopwatch;
+      OCTAVO_ASSIGN(const auto outputs, variant.session->Run(inputs));
+      variant.times.push_back(stopwatch.Milliseconds());
+    }
+  }
+  return {};
+}
+
+// Rows of pictures of one size.
+Image SideBySide(const std::vector<std::vector<Image>>& rows) {
+  const int w = rows[0][0].width, h = rows[0][0].height;
+  const int columns = static_cast<int>(rows[0].size()), count = static_cast<int>(rows.size());
+  Image sheet = MakeImage(columns * w + (columns - 1) * kGap, count * h + (count - 1) * kGap);
+  std::fill(sheet.pixels.begin(), sheet.pixels.end(), uint8_t{255});
+  for (int r = 0; r < count; ++r) {
+    for (int c = 0; c < columns; ++c) {
+      const Image& image = rows[static_cast<size_t>(r)][static_cast<size_t>(c)];
+      for (int y = 0; y < h; ++y) {
+        std::copy_n(image.At(0, y), static_cast<size_t>(w) * 3, sheet.At(c * (w + kGap), r * (h + kGap) + y));
+      }
+    }
+  }
+  return sheet;
+}
+
+void PrintVariants(const Report& report, const std::vector<std::vector<Variant>>& models) {
+  Table table("llrrrrr", {"encoder", "form", "mask IoU", "worst", "SQNR dB", "ms", "MB"});
+  for (const auto& variants : models) {
+    for (const Variant& v : variants) {
+      const bool same = v.sqnr_db >= kIdenticalDb;
+      table.AddRow({v.model, v.form, fmt::format("{:.3f}", v.mean_iou), fmt::format("{:.3f}", v.worst_iou),
+                    same ? "-" : fmt::format("{:.1f}", v.sqnr_db), fmt::format("{:.1f}", SummarizeTimings(v.times).median),
+                    fmt::format("{:.1f}", static_cast<double>(FileBytes(v.path)) / 1e6)});
+    }
+  }
+  table.Print(report.stream());
+}
+
+Json VariantsJson(const std::vector<std::vector<Variant>>& models) {
+  Json rows = Json::array();
+  for (const auto& variants : models) {
+    for (const Variant& v : variants) {
+      rows.push_back({{"encoder", v.model},
+                      {"form", v.form},
+                      {"file", v.path},
+                      {"estimator", v.estimator.empty() ? Json() : Json(v.estimator)},
+                      {"mask_iou", v.mean_iou},
+                      {"worst_mask_iou", v.worst_iou},
+                      {"sqnr_db", v.sqnr_db},
+                      {"median_ms", SummarizeTimings(v.times).median},
+                      {"int8_macs_share", v.session->plan().int8_macs_share()},
+                      {"bytes", FileBytes(v.path)}});
+    }
+  }
+  return rows;
+}
+
+Result<ExitCode> RunDemo(const DemoFlags& flags) {
+  OCTAVO_RETURN_IF_ERROR(MakeFolder(flags.folder));
+  const std::string crops = flags.folder + "/calibration";
+  OCTAVO_RETURN_IF_ERROR(WriteCrops(crops));
+  OCTAVO_ASSIGN(const std::string picture_path, FindDataFile(kJudged));
+  OCTAVO_ASSIGN(const Image picture, LoadImage(picture_path));
+  std::vector<Prompt> prompts(kBoxes.size());
+  for (size_t i = 0; i < prompts.size(); ++i) prompts[i].box = kBoxes[i];
+  OCTAVO_ASSIGN(const std::string decoder_path, FindDataFile("models/efficientvit-sam-nano-decoder.onnx"));
+  OCTAVO_ASSIGN(Graph decoder_graph, LoadOnnx(decoder_path));
+  OCTAVO_ASSIGN(const auto decoder, OpenSession(std::move(decoder_graph), flags.threads));
+
+  const std::array<std::pair<const char*, const char*>, 2> encoders = {
+      {{"plain", "models/efficientvit-sam-nano-encoder.onnx"}, {"hard", "models/efficientvit-sam-nano-hard-encoder.onnx"}}};
+  std::vector<std::vector<Variant>> models;
+  std::vector<std::vector<Image>> pictures;
+  Progress progress("quantizing and judging", static_cast<int64_t>(encoders.size()));
+  for (const auto& [model, path] : encoders) {
+    OCTAVO_ASSIGN(std::vector<Variant> variants, MakeVariants(flags, model, path, crops));
+    OCTAVO_RETURN_IF_ERROR(Judge(picture, prompts, *decoder, variants));
+    OCTAVO_RETURN_IF_ERROR(Time(picture, variants));
+    std::vector<Image> row;
+    for (const Variant& variant : variants) {
+      OCTAVO_ASSIGN(Image overlay, DrawOverlay(picture, variant.masks, prompts));
+      row.push_back(std::move(overlay));
+    }
+    pictures.push_back(std::move(row));
+    models.push_back(std::move(variants));
+    progress.Step();
+  }
+  const std::string sheet = flags.folder + "/overlays.png";
+  OCTAVO_RETURN_IF_ERROR(SavePng(sheet, SideBySide(pictures)));
+  flags.report.Print("Calibrated on crops of three pictures, judged on a fourth; the masks of {} boxes against FP32's\n\n",
+                     prompts.size());
+  PrintVariants(flags.report, models);
+  flags.report.Print("\nTop: the plain encoder; bottom: the same function with outlier channels.\n"
+                     "Left to right: FP32, naive INT8 (as TensorRT 8 by itself), Octavo INT8\n{}\n", sheet);
+  OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson({{"overlays", sheet}, {"results", VariantsJson(models)}}));
+  return kDone;
+}
+
+}  // namespace
+
+void AddDemoCommand(CLI::App& app, Action& action) {
+  CLI::App* command = AddSubcommand(
+      app, "demo", "Quantize the embedded encoders, and show what becomes of their masks in FP32, naive INT8 and Octavo's",
+      {"octavo demo", "octavo demo -o /tmp/demo --json -"});
+  auto flags = std::make_shared<DemoFlags>();
+  command->add_option("-o,--output", flags->folder, "Folder for calibration crops, models and pictures")
+      ->type_name("DIR")
+      ->capture_default_str();
+  command->add_option("--threads", flags->threads, "Threads to compute with; 0: every core")
+      ->check(CLI::Range(0, 1024))
+      ->type_name("N");
+  flags->report.AddFlag(*command);
+  command->callback([=, &action] { action = [=] { return RunDemo(*flags); }; });
+}
+
+}  // namespace octavo::cli
