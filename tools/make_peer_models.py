@@ -8,6 +8,7 @@ Files are named MODEL-KIND.onnx. Kinds:
     u8u8 u8s8 s8s8           ONNX Runtime's quantize_static, QDQ: type of activations, then of weights; min-max;
                              weights per output channel
     u8u8t u8s8t s8s8t        the same with one scale per weight tensor
+    u8u8c u8s8c s8s8c        quantize_static told to quantize contractions with constant weights only
     nncf                     nncf.quantize of the ONNX model (needs the packages of tools/make_venv.sh --peers)
 
 Calibrated on crops of the pictures in samples/, all but astronaut.png, which is left for judging. With --describe a
@@ -25,7 +26,7 @@ from onnx import numpy_helper
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HELD_OUT = "astronaut.png"
-KINDS = ("u8u8", "u8s8", "s8s8", "u8u8t", "u8s8t", "s8s8t", "nncf")
+KINDS = ("u8u8", "u8s8", "s8s8", "u8u8t", "u8s8t", "s8s8t", "u8u8c", "u8s8c", "s8s8c", "nncf")
 
 
 def sam_input(picture, side: int) -> np.ndarray:
@@ -92,10 +93,17 @@ def quantize_with_onnxruntime(source: pathlib.Path, target: pathlib.Path, kind: 
         def get_next(self):
             return next(self.left, None)
 
+    # By default elementwise ops and products of two activations are quantized too.
+    model = onnx.load(source, load_external_data=False)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    products = [node.name for node in model.graph.node if node.op_type == "MatMul" and node.input[1] not in constants]
+    contractions = kind.endswith("c")
     types = {"u8": q.QuantType.QUInt8, "s8": q.QuantType.QInt8}
     q.quantize_static(str(source), str(target), Samples(), quant_format=q.QuantFormat.QDQ,
                       per_channel=not kind.endswith("t"), activation_type=types[kind[:2]], weight_type=types[kind[2:4]],
-                      calibrate_method=q.CalibrationMethod.MinMax)
+                      calibrate_method=q.CalibrationMethod.MinMax,
+                      op_types_to_quantize=["Conv", "ConvTranspose", "Gemm", "MatMul"] if contractions else None,
+                      nodes_to_exclude=products if contractions else None)
 
 
 def quantize_with_nncf(source: pathlib.Path, target: pathlib.Path, samples: list) -> None:

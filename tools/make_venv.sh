@@ -2,7 +2,7 @@
 # Makes the Python environment of the tests that compare with ONNX Runtime: .venv in the repository's root.
 #
 #   tools/make_venv.sh            onnx, onnxruntime, numpy, pillow
-#   tools/make_venv.sh --peers    also OpenVINO, for `make bench`
+#   tools/make_venv.sh --peers    also OpenVINO and NNCF, for `make bench` and bench/interop.py
 #
 # Without a network it prints why and returns 0: the tests that want the environment then skip and say so.
 # --strict makes that an error.
