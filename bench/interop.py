@@ -172,7 +172,7 @@ Made by `tools/make_peer_models.py`. "Between": Octavo's outputs against ONNX Ru
 |---|---|---|---|---|---|
 {theirs}
 
-Where the arithmetic differs: ONNX Runtime divides by the scale when it quantizes and Octavo multiplies by its reciprocal; ONNX Runtime's fused integer kernels round the accumulator times one combined scale, and round the bias to a multiple of it, where Octavo adds the bias in float; what it does not fuse it computes in float on dequantized values. Each of these moves a value only when it lies next to a tie. But a quantizer turns the difference that is left into whole steps, layer after layer, and two runs end as far apart as the quantization noise itself allows. So "between" follows "against float": files in which only products with constant weights are quantized (`…c`) agree to 30 dB and more, and ONNX Runtime's default, which quantizes elementwise operations and the products of linear attention too, agrees with itself no better than with Octavo.
+Where the arithmetic differs: ONNX Runtime's fused integer kernels round the accumulator times one combined scale, and round the bias to a multiple of it, where Octavo adds the bias in float; what it does not fuse it computes in float on dequantized values. Each of these moves a value only when it lies next to a tie. But a quantizer turns the difference that is left into whole steps, layer after layer, and two runs end as far apart as the quantization noise itself allows. So "between" follows "against float": files in which only products with constant weights are quantized (`…c`) agree to 30 dB and more, and ONNX Runtime's default, which quantizes elementwise operations and the products of linear attention too, agrees with itself no better than with Octavo.
 """
 
 

@@ -64,8 +64,8 @@ Result<BoundKernel> BindQuantize(const BindContext& context) {
     ParallelFor(threads, loop.count(), 4096, [&](int64_t begin, int64_t end) {
       loop.ForEachIn(begin, end, [&](const auto& at) {
         const int32_t zero_point = zero == nullptr ? 0 : zero[at[2] * zero_stride];
-        // As the fused kernels do it: times 1/s, clamped before rounding, NaN to the lowest value.
-        float t = static_cast<float>(Load(x[at[0]])) * (1.0f / scale[at[2] * scale_stride]);
+        // As the fused kernels do it: clamped before rounding, NaN to the lowest value.
+        float t = static_cast<float>(Load(x[at[0]])) / scale[at[2] * scale_stride];
         const auto low = static_cast<float>(kLow - zero_point), high = static_cast<float>(kHigh - zero_point);
         t = t > low ? t : low;
         t = t < high ? t : high;

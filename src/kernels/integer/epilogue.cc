@@ -86,42 +86,51 @@ void MulRow(const float* a, float* y, int64_t n) {
   for (; i < n; ++i) y[i] *= a[i];
 }
 
-// round(clamp(v / s, low - z, high - z)) + z; NaN gives low.
+// Of one scale and zero point, on every lane.
+template <class D>
+struct QuantizeTerms {
+  hn::Vec<D> scale, inverse, low, high;
+  hn::Vec<hn::RebindToSigned<D>> zero;
+};
+
+// round(clamp(v / s, low - z, high - z)) + z; NaN gives low. The quotient is v * (1/s) except where that lies next to a
+// tie, since only there can the two round apart: |v * (1/s) - v / s| < 2^-22 |v / s| < 2^-13 within the clamp.
 template <typename Q, class D>
-HWY_INLINE void QuantizeVector(D d, const float* from, Q* to, hn::Vec<D> inverse, hn::Vec<D> low, hn::Vec<D> high,
-                               hn::Vec<hn::RebindToSigned<D>> zero) {
+HWY_INLINE void QuantizeVector(D d, const float* from, Q* to, const QuantizeTerms<D>& terms) {
   const hn::Rebind<Q, D> dq;
-  const auto scaled = hn::Mul(hn::LoadU(d, from), inverse);
-  const auto clamped = MinElseSecond(MaxElseSecond(scaled, low), high);
-  hn::StoreU(hn::DemoteTo(dq, hn::Add(hn::NearestInt(clamped), zero)), dq, to);
+  const auto v = hn::LoadU(d, from);
+  const auto clamp = [&](hn::Vec<D> x) { return MinElseSecond(MaxElseSecond(x, terms.low), terms.high); };
+  auto scaled = clamp(hn::Mul(v, terms.inverse));
+  const auto distance = hn::Abs(hn::Sub(scaled, hn::Round(scaled)));
+  if (!hn::AllFalse(d, hn::Gt(distance, hn::Set(d, 0.5f - 0x1p-12f)))) scaled = clamp(hn::Div(v, terms.scale));
+  hn::StoreU(hn::DemoteTo(dq, hn::Add(hn::NearestInt(scaled), terms.zero)), dq, to);
 }
 
 template <typename Q, class D>
-HWY_INLINE int64_t QuantizeWhole(D d, const float* from, Q* to, int64_t begin, int64_t n, float inverse_scale,
+HWY_INLINE int64_t QuantizeWhole(D d, const float* from, Q* to, int64_t begin, int64_t n, float scale,
                                  int32_t zero_point) {
   constexpr int32_t kLow = sizeof(Q) == 1 && Q(-1) < Q(0) ? -128 : 0;
   const hn::RebindToSigned<D> di;
-  const auto inverse = hn::Set(d, inverse_scale);
-  const auto low = hn::Set(d, static_cast<float>(kLow - zero_point));
-  const auto high = hn::Set(d, static_cast<float>(kLow + 255 - zero_point));
-  const auto zero = hn::Set(di, zero_point);
+  const QuantizeTerms<D> terms{hn::Set(d, scale), hn::Set(d, 1.0f / scale),
+                               hn::Set(d, static_cast<float>(kLow - zero_point)),
+                               hn::Set(d, static_cast<float>(kLow + 255 - zero_point)), hn::Set(di, zero_point)};
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = begin;
-  for (; i + lanes <= n; i += lanes) QuantizeVector<Q>(d, from + i, to + i, inverse, low, high, zero);
+  for (; i + lanes <= n; i += lanes) QuantizeVector<Q>(d, from + i, to + i, terms);
   return i;
 }
 
 template <typename Q>
-void QuantizeRowOf(const float* from, Q* to, int64_t n, float inverse_scale, int32_t zero_point) {
-  const int64_t done = QuantizeWhole<Q>(kTag, from, to, 0, n, inverse_scale, zero_point);
-  QuantizeWhole<Q>(hn::CappedTag<float, 1>(), from, to, done, n, inverse_scale, zero_point);
+void QuantizeRowOf(const float* from, Q* to, int64_t n, float scale, int32_t zero_point) {
+  const int64_t done = QuantizeWhole<Q>(kTag, from, to, 0, n, scale, zero_point);
+  QuantizeWhole<Q>(hn::CappedTag<float, 1>(), from, to, done, n, scale, zero_point);
 }
 
-void QuantizeRow(const float* from, void* to, int64_t n, float inverse_scale, int32_t zero_point, bool is_signed) {
+void QuantizeRow(const float* from, void* to, int64_t n, float scale, int32_t zero_point, bool is_signed) {
   if (is_signed) {
-    QuantizeRowOf(from, static_cast<int8_t*>(to), n, inverse_scale, zero_point);
+    QuantizeRowOf(from, static_cast<int8_t*>(to), n, scale, zero_point);
   } else {
-    QuantizeRowOf(from, static_cast<uint8_t*>(to), n, inverse_scale, zero_point);
+    QuantizeRowOf(from, static_cast<uint8_t*>(to), n, scale, zero_point);
   }
 }
 
@@ -255,7 +264,7 @@ class BlockRunner {
       } else if (output.dtype == DType::kBFloat16) {
         conversions_.narrow(y_ + at, static_cast<uint16_t*>(data), static_cast<size_t>(n));
       } else {
-        quantize_.quantize(y_ + at, data, n, 1.0f / output.scale, output.zero_point, output.dtype == DType::kInt8);
+        quantize_.quantize(y_ + at, data, n, output.scale, output.zero_point, output.dtype == DType::kInt8);
       }
     });
   }

@@ -66,7 +66,7 @@ void RunEpilogue(const Epilogue& epilogue, const EpilogueBlock& block, float* sc
 // Rows of n contiguous elements of Quantize and Dequantize, as the epilogue does them.
 struct QuantizeRows {
   // to: uint8 or int8 by `is_signed`.
-  void (*quantize)(const float* from, void* to, int64_t n, float inverse_scale, int32_t zero_point, bool is_signed);
+  void (*quantize)(const float* from, void* to, int64_t n, float scale, int32_t zero_point, bool is_signed);
   void (*dequantize)(const void* from, float* to, int64_t n, float scale, int32_t zero_point, bool is_signed);
 };
 QuantizeRows ChooseQuantizeRows();

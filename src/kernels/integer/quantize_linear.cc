@@ -64,7 +64,7 @@ struct Plan {
     } else {
       conversions.widen(Gather(from, x, n, narrow), real, static_cast<size_t>(n));
     }
-    rows.quantize(source, to.dense() ? y : bytes, n, 1.0f / scale, zero_point, to.dtype == DType::kInt8);
+    rows.quantize(source, to.dense() ? y : bytes, n, scale, zero_point, to.dtype == DType::kInt8);
     if (!to.dense()) Scatter(to, bytes, n, y);
   }
 

@@ -78,7 +78,7 @@ float Bound(const Graph& graph, const Node& node, size_t input, const char* attr
 
 int32_t ReferenceQuantize(float value, float scale, int32_t zero_point, bool is_signed) {
   const int32_t low = is_signed ? -128 : 0;
-  float t = value * (1.0f / scale);
+  float t = value / scale;
   const auto first = static_cast<float>(low - zero_point), last = static_cast<float>(low + 255 - zero_point);
   t = t > first ? t : first;
   t = t < last ? t : last;

@@ -8,7 +8,7 @@
 
 namespace octavo {
 
-// q = round(clamp(v * (1 / scale), low - zero_point, high - zero_point)) + zero_point, half to even; NaN gives low.
+// q = round(clamp(v / scale, low - zero_point, high - zero_point)) + zero_point, half to even; NaN gives low.
 // low..high is 0..255, or -128..127 when `is_signed`.
 int32_t ReferenceQuantize(float value, float scale, int32_t zero_point, bool is_signed);
 
