@@ -356,7 +356,7 @@ Status GraphReader::ReadOutputs() {
 }
 
 Status GraphReader::ReportUnsupported() {
-  const Status ops = CheckSupported(graph_);
+  Status ops = CheckSupported(graph_);
   if (unsupported_.empty()) return ops;
   const std::string others = Join(unsupported_);
   if (ops.ok()) return Unsupported("not supported: " + others);

@@ -76,8 +76,8 @@ ValueId Rewriter::AddNode(std::string_view name, std::string_view domain, std::s
                           std::map<std::string, Attribute> attributes) {
   const ValueId output = graph_.AddValue(name, dtype, std::move(dims));
   Track(output);
-  const NodeId node = graph_.AddNode(name, domain, op, inputs, {output}, std::move(attributes));
-  for (const ValueId input : inputs) AddReader(input, node);
+  const NodeId node = graph_.AddNode(name, domain, op, std::move(inputs), {output}, std::move(attributes));
+  for (const ValueId input : graph_.node(node).inputs) AddReader(input, node);
   return output;
 }
 

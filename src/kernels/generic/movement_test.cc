@@ -11,7 +11,6 @@ namespace octavo {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::FloatNear;
 using ::testing::HasSubstr;
 using ::testing::Pointwise;
 using Ints = std::vector<int64_t>;

@@ -10,7 +10,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::FloatEq;
-using ::testing::FloatNear;
 using Ints = std::vector<int64_t>;
 
 TEST(ReductionTest, TakesAxesFromTheAttributeOrTheInput) {
