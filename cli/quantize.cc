@@ -14,6 +14,7 @@
 #include "octavo/calibrate.h"
 #include "octavo/compare.h"
 #include "octavo/onnx.h"
+#include "octavo/remedies.h"
 #include "octavo/session.h"
 #include "octavo/targets.h"
 #include "progress.h"
@@ -38,6 +39,7 @@ struct QuantizeFlags {
   std::string estimator;
   std::optional<double> percentile;
   Policy policy;
+  std::vector<std::string> remedies, no_remedies;  // names; "all" in no_remedies: none is tried
   int threads = 0;
   std::string output, recipe_out, cache_out;
   Report report;
@@ -55,6 +57,18 @@ struct Sources {
   std::optional<Recipe> recipe;
 };
 
+bool Contains(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// Why no remedy is tried; "" where some are.
+std::string WhyNoRemedies(const QuantizeFlags& flags) {
+  if (Contains(flags.no_remedies, "all")) return "--no-remedy all";
+  if (flags.data.empty()) return "remedies are judged on samples: they need --data";
+  if (!flags.cache_out.empty()) return "a calibration cache holds scales of the model as it is, not of a rewritten one";
+  return WhyNoRemedies(flags.policy);
+}
+
 Status CheckFlags(const QuantizeFlags& flags) {
   if (flags.sources() != 1) {
     return InvalidArgument("say where scales come from: one of --data, --stats, --recipe, --from-calibration-cache");
@@ -71,6 +85,9 @@ Status CheckFlags(const QuantizeFlags& flags) {
       (!flags.policy.keep_float.empty() || !flags.policy.preset.empty() || flags.policy.quantize_attention)) {
     return InvalidArgument(
         "--recipe holds every decision: --keep-float, --preset and --quantize-attention do not go with it");
+  }
+  if (const std::string why_not = WhyNoRemedies(flags); !why_not.empty() && !flags.remedies.empty()) {
+    return InvalidArgument("--remedy " + flags.remedies.front() + " is not possible: " + why_not);
   }
   std::error_code error;
   if (fs::is_directory(flags.output, error)) {
@@ -161,6 +178,21 @@ Result<Stats> CalibrateOn(const QuantizeFlags& flags, const Graph& prepared, con
   return std::move(report.stats);
 }
 
+Result<Recipe> DecideRemedied(const QuantizeFlags& flags, const Sources& sources) {
+  RemedyOptions options;
+  options.always = flags.remedies;
+  options.never = flags.no_remedies;
+  options.threads = flags.threads;
+  std::unique_ptr<Progress> bar;
+  options.progress = [&](size_t done, size_t total, std::string_view) {
+    if (bar == nullptr) bar = std::make_unique<Progress>("remedies", static_cast<int64_t>(total), "tried");
+    if (done > 0) bar->Step();
+  };
+  OCTAVO_ASSIGN(RemedyOutcome outcome,
+                DecideWithRemedies(sources.prepared, *sources.stats, *sources.data, flags.policy, options));
+  return std::move(outcome.recipe);
+}
+
 Result<Recipe> DecideFrom(const QuantizeFlags& flags, Sources& sources) {
   if (sources.recipe) return *sources.recipe;
   if (sources.cache) {
@@ -172,6 +204,7 @@ Result<Recipe> DecideFrom(const QuantizeFlags& flags, Sources& sources) {
   if (sources.data) {
     OCTAVO_ASSIGN(sources.stats, CalibrateOn(flags, sources.prepared, *sources.data));
   }
+  if (WhyNoRemedies(flags).empty()) return DecideRemedied(flags, sources);
   auto recipe = Decide(sources.prepared, *sources.stats, flags.policy);
   return recipe.ok() || flags.stats.empty() ? recipe : recipe.status().WithPrefix(flags.stats + ": ");
 }
@@ -242,6 +275,17 @@ Status WriteFiles(const QuantizeFlags& flags, const Sources& sources, const Reci
   return SaveOnnx(quantized, flags.output);
 }
 
+void PrintRemedies(const QuantizeFlags& flags, const Recipe& recipe) {
+  if (recipe.remedies.empty()) return;
+  Table table("lrrl", {"remedy", "SQNR dB", "gain dB", ""});
+  for (const RemedyRecipe& remedy : recipe.remedies) {
+    table.AddRow({remedy.name, fmt::format("{:.1f}", remedy.sqnr_db), fmt::format("{:+.1f}", remedy.gain_db),
+                  (remedy.kept ? "kept: " : "dropped: ") + remedy.reason});
+  }
+  table.Print(flags.report.stream());
+  flags.report.Print("on the samples that calibrated\n");
+}
+
 void PrintSummary(const QuantizeFlags& flags, const Recipe& recipe, const Outcome& outcome) {
   const int64_t before = FileBytes(flags.model), after = FileBytes(flags.output);
   flags.report.Print(
@@ -251,6 +295,7 @@ void PrintSummary(const QuantizeFlags& flags, const Recipe& recipe, const Outcom
       before > 0 ? 100.0 * static_cast<double>(after) / static_cast<double>(before) : 0.0);
   flags.report.Print("{:.1f} % of multiply-accumulates run in INT8\n", 100 * outcome.int8_macs_share);
   flags.report.Print("decisions: {}\n", flags.RecipePath());
+  PrintRemedies(flags, recipe);
   if (outcome.scores.empty()) {
     flags.report.Print("not measured: give --eval-data\n");
     return;
@@ -274,6 +319,14 @@ Json ToJson(const QuantizeFlags& flags, const Recipe& recipe, const Outcome& out
   }
   Json floats = Json::array();
   for (const FloatRecipe& node : recipe.float_nodes) floats.push_back({{"node", node.node}, {"reason", node.reason}});
+  Json remedies = Json::array();
+  for (const RemedyRecipe& remedy : recipe.remedies) {
+    remedies.push_back({{"name", remedy.name},
+                        {"kept", remedy.kept},
+                        {"sqnr_db", Finite(remedy.sqnr_db)},
+                        {"gain_db", Finite(remedy.gain_db)},
+                        {"reason", remedy.reason}});
+  }
   return {{"model", flags.model},
           {"output", flags.output},
           {"recipe", flags.RecipePath()},
@@ -282,6 +335,7 @@ Json ToJson(const QuantizeFlags& flags, const Recipe& recipe, const Outcome& out
           {"estimator", recipe.estimator},
           {"weights", recipe.weights.size()},
           {"activations", recipe.activations.size()},
+          {"remedies", remedies},
           {"float_nodes", floats},
           {"bytes_before", FileBytes(flags.model)},
           {"bytes", FileBytes(flags.output)},
@@ -359,6 +413,13 @@ void AddPolicyFlags(CLI::App& command, QuantizeFlags& flags) {
                 "Leave these in float: a node, a pattern over node names (*, ?), an op type, or one of " +
                     JoinNames(KeepFloatPatterns(), ", ") + "; repeatable")
       ->type_name("NODE|PATTERN|OP");
+  std::string about;
+  for (const RemedyInfo& remedy : AllRemedies()) about += fmt::format("\n  {}: {}", remedy.name, remedy.about);
+  AddRepeatable(command, "--remedy", flags.remedies,
+                "Apply this remedy without judging it (with --data, each is tried and kept where it gains):" + about)
+      ->type_name("NAME");
+  AddRepeatable(command, "--no-remedy", flags.no_remedies, "Leave this remedy out; 'all': try none; repeatable")
+      ->type_name("NAME");
   command.add_flag("--quantize-attention", flags.policy.quantize_attention,
                    "Quantize products of two activations, too");
 }

@@ -57,10 +57,42 @@ struct FloatRecipe {
   std::string reason;
 };
 
+// Rewrites of the float graph that remedies ask for (remedies.h), done before anything is quantized; in this order.
+// `consumers` read `tensor` times `factors`, through a Mul that is named after the tensor.
+struct MigrationRecipe {
+  std::string tensor;
+  std::vector<std::string> consumers;
+  Dims dims;                   // of `factors`, broadcast to the tensor's
+  std::vector<float> factors;  // normal and positive
+};
+// The float32 constant `input` of `node`, multiplied by `factors`, broadcast.
+struct RescaleRecipe {
+  std::string node;
+  int input = 1;
+  Dims dims;
+  std::vector<float> factors;  // normal and positive
+};
+// Added to the bias of a Conv, ConvTranspose or Gemm, or to the constant that is added to a MatMul's result.
+struct BiasRecipe {
+  std::string node;
+  std::vector<float> values;  // per output channel
+};
+// What was tried, and what it gained on the samples that decided.
+struct RemedyRecipe {
+  std::string name;
+  bool kept = false;
+  double sqnr_db = 0, gain_db = 0;  // of the worst output with it; against without it
+  std::string reason;
+};
+
 // Every decision of a quantization. Plain data; see LoadRecipe for its file.
 struct Recipe {
   std::string fingerprint;  // of the prepared graph; empty: fits whatever has the names
   std::string target, preset, estimator;
+  std::vector<RemedyRecipe> remedies;
+  std::vector<MigrationRecipe> migrations;
+  std::vector<RescaleRecipe> rescales;
+  std::vector<BiasRecipe> biases;
   std::vector<ActivationRecipe> activations;  // in execution order; a tensor may come several times for other consumers
   std::vector<WeightRecipe> weights;
   std::vector<FloatRecipe> float_nodes;
@@ -93,7 +125,11 @@ Result<Recipe> Decide(const Graph& prepared, const Stats& stats, const Policy& p
 // The same with the scales of a cache: int8, zero point 0, whatever the target. Errors: a tensor that is missing there.
 Result<Recipe> DecideFromCache(const Graph& prepared, const CalibrationCache& cache, const Policy& policy);
 
-// Inserts QuantizeLinear and DequantizeLinear. Weights become int8 constants; biases stay float32. Raises the graph's
+// The prepared graph after the recipe's migrations, rescales and biases, still float: what its scales are for.
+// Errors as ApplyRecipe's.
+Result<Graph> RewriteByRecipe(const Graph& prepared, const Recipe& recipe);
+
+// Rewrites the graph, then inserts QuantizeLinear and DequantizeLinear. Weights become int8 constants; biases stay float32. Raises the graph's
 // opset to 13, where per-channel Q/DQ begins, if its ops mean the same there. Metadata of the result names target,
 // estimator, recipe and version.
 // Errors: kInvalidArgument for a recipe of another model, names that are not there, scales that are not normal and
@@ -111,7 +147,9 @@ Result<CalibrationCache> MakeCalibrationCache(const Graph& prepared, const Stats
 //   {"octavo_recipe": 1, "fingerprint": "...", "target": "...", "preset": "...", "estimator": "...",
 //    "activations": [{"tensor", "consumers": "all" or [..], "dtype": "uint8" or "int8", "scale", "zero_point",
 //    "reason"}], "weights": [{"node", "input", "dtype": "int8", "axis": number or null, "scales": [..], "reason"}],
-//    "float": [{"node", "reason"}]}
+//    "float": [{"node", "reason"}], "remedies": [{"remedy", "kept", "sqnr_db", "gain_db", "reason"}],
+//    "migrations": [{"tensor", "consumers": [..], "dims": [..], "factors": [..]}],
+//    "rescales": [{"node", "input", "dims": [..], "factors": [..]}], "biases": [{"node", "values": [..]}]}
 // Without "fingerprint" it is taken for any model that has the names. Reading gives back equal scales.
 std::string FormatRecipe(const Recipe& recipe);
 // Errors: kBadFile naming `source`, the entry and the key; unknown keys too.

@@ -26,7 +26,6 @@ class RecipeApplier {
   RecipeApplier(Graph graph, const Recipe& recipe) : graph_(std::move(graph)), recipe_(recipe) {}
 
   Result<Graph> Run() {
-    OCTAVO_RETURN_IF_ERROR(CheckFingerprint());
     OCTAVO_RETURN_IF_ERROR(RaiseOpset(graph_));
     original_count_ = graph_.nodes.size();
     uses_ = graph_.Uses();
@@ -48,13 +47,6 @@ class RecipeApplier {
   }
 
  private:
-  Status CheckFingerprint() const {
-    if (recipe_.fingerprint.empty() || recipe_.fingerprint == ModelFingerprint(graph_)) return {};
-    return InvalidArgument(
-        "the recipe is of another model (or of other input sizes); remove its \"fingerprint\" to apply it all the "
-        "same");
-  }
-
   Result<NodeId> FindNode(const std::string& name) const {
     const auto found = node_of_.find(name);
     if (found == node_of_.end()) return NotFound("the model has no node " + Quote(name));
@@ -231,6 +223,9 @@ class RecipeApplier {
 
 }  // namespace
 
-Result<Graph> ApplyRecipe(const Graph& prepared, const Recipe& recipe) { return RecipeApplier(prepared, recipe).Run(); }
+Result<Graph> ApplyRecipe(const Graph& prepared, const Recipe& recipe) {
+  OCTAVO_ASSIGN(Graph rewritten, RewriteByRecipe(prepared, recipe));
+  return RecipeApplier(std::move(rewritten), recipe).Run();
+}
 
 }  // namespace octavo

@@ -61,6 +61,33 @@ Json ToJson(const WeightRecipe& entry) {
 
 Json ToJson(const FloatRecipe& entry) { return {{"node", entry.node}, {"reason", entry.reason}}; }
 
+Json Shortest(const std::vector<float>& values) {
+  Json list = Json::array();
+  for (const float value : values) list.push_back(Shortest(value));
+  return list;
+}
+
+Json ToJson(const RemedyRecipe& entry) {
+  return {{"remedy", entry.name},
+          {"kept", entry.kept},
+          {"sqnr_db", entry.sqnr_db},
+          {"gain_db", entry.gain_db},
+          {"reason", entry.reason}};
+}
+
+Json ToJson(const MigrationRecipe& entry) {
+  return {{"tensor", entry.tensor},
+          {"consumers", entry.consumers},
+          {"dims", entry.dims},
+          {"factors", Shortest(entry.factors)}};
+}
+
+Json ToJson(const RescaleRecipe& entry) {
+  return {{"node", entry.node}, {"input", entry.input}, {"dims", entry.dims}, {"factors", Shortest(entry.factors)}};
+}
+
+Json ToJson(const BiasRecipe& entry) { return {{"node", entry.node}, {"values", Shortest(entry.values)}}; }
+
 // Names from files may hold bytes that are no UTF-8: those are replaced.
 std::string Dump(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
@@ -110,6 +137,26 @@ class ObjectReader {
     OCTAVO_ASSIGN(const Json* value, Find(key));
     if (!value->is_number()) return Wrong(key, "a number");
     return RoundToFloat(value->get<double>());
+  }
+  Result<double> Double(const char* key) const {
+    OCTAVO_ASSIGN(const Json* value, Find(key));
+    if (!value->is_number()) return Wrong(key, "a number");
+    return value->get<double>();
+  }
+  Result<bool> Bool(const char* key) const {
+    OCTAVO_ASSIGN(const Json* value, Find(key));
+    if (!value->is_boolean()) return Wrong(key, "true or false");
+    return value->get<bool>();
+  }
+  Result<Dims> Sizes(const char* key) const {
+    OCTAVO_ASSIGN(const Json* list, List(key));
+    Dims dims;
+    for (const Json& value : *list) {
+      if (!value.is_number_unsigned()) return Wrong(key, "a list of sizes");
+      dims.push_back(value.get<int64_t>());
+    }
+    if (!CheckedElementCount(dims).ok()) return Wrong(key, "a list of sizes");
+    return dims;
   }
   Result<const Json*> List(const char* key) const {
     OCTAVO_ASSIGN(const Json* value, Find(key));
@@ -195,6 +242,49 @@ Result<FloatRecipe> ReadFloat(const Json& object, const std::string& where) {
   return entry;
 }
 
+Result<RemedyRecipe> ReadRemedy(const Json& object, const std::string& where) {
+  const ObjectReader reader(object, where);
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"remedy", "kept", "sqnr_db", "gain_db", "reason"}));
+  RemedyRecipe entry;
+  OCTAVO_ASSIGN(entry.name, reader.Text("remedy"));
+  OCTAVO_ASSIGN(entry.kept, reader.Bool("kept"));
+  OCTAVO_ASSIGN(entry.sqnr_db, reader.Double("sqnr_db"));
+  OCTAVO_ASSIGN(entry.gain_db, reader.Double("gain_db"));
+  OCTAVO_ASSIGN(entry.reason, reader.Text("reason", ""));
+  return entry;
+}
+
+Result<MigrationRecipe> ReadMigration(const Json& object, const std::string& where) {
+  const ObjectReader reader(object, where);
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"tensor", "consumers", "dims", "factors"}));
+  MigrationRecipe entry;
+  OCTAVO_ASSIGN(entry.tensor, reader.Text("tensor"));
+  OCTAVO_ASSIGN(entry.consumers, ReadConsumers(object, reader));
+  OCTAVO_ASSIGN(entry.dims, reader.Sizes("dims"));
+  OCTAVO_ASSIGN(entry.factors, reader.Numbers("factors"));
+  return entry;
+}
+
+Result<RescaleRecipe> ReadRescale(const Json& object, const std::string& where) {
+  const ObjectReader reader(object, where);
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"node", "input", "dims", "factors"}));
+  RescaleRecipe entry;
+  OCTAVO_ASSIGN(entry.node, reader.Text("node"));
+  OCTAVO_ASSIGN(entry.input, reader.Int("input"));
+  OCTAVO_ASSIGN(entry.dims, reader.Sizes("dims"));
+  OCTAVO_ASSIGN(entry.factors, reader.Numbers("factors"));
+  return entry;
+}
+
+Result<BiasRecipe> ReadBias(const Json& object, const std::string& where) {
+  const ObjectReader reader(object, where);
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"node", "values"}));
+  BiasRecipe entry;
+  OCTAVO_ASSIGN(entry.node, reader.Text("node"));
+  OCTAVO_ASSIGN(entry.values, reader.Numbers("values"));
+  return entry;
+}
+
 template <typename Entry>
 Status ReadList(const ObjectReader& reader, const char* key, const std::string& source,
                 Result<Entry> (*read)(const Json&, const std::string&), std::vector<Entry>& entries) {
@@ -210,7 +300,8 @@ Status ReadList(const ObjectReader& reader, const char* key, const std::string& 
 Result<Recipe> ReadRecipe(const Json& document, const std::string& source) {
   const ObjectReader reader(document, source);
   OCTAVO_RETURN_IF_ERROR(reader.CheckKeys(
-      {"octavo_recipe", "fingerprint", "target", "preset", "estimator", "activations", "weights", "float"}));
+      {"octavo_recipe", "fingerprint", "target", "preset", "estimator", "activations", "weights", "float", "remedies",
+       "migrations", "rescales", "biases"}));
   OCTAVO_ASSIGN(const int version, reader.Int("octavo_recipe"));
   if (version != kVersionOfFormat) {
     return BadFile(
@@ -224,6 +315,10 @@ Result<Recipe> ReadRecipe(const Json& document, const std::string& source) {
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "activations", source, ReadActivation, recipe.activations));
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "weights", source, ReadWeight, recipe.weights));
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "float", source, ReadFloat, recipe.float_nodes));
+  OCTAVO_RETURN_IF_ERROR(ReadList(reader, "remedies", source, ReadRemedy, recipe.remedies));
+  OCTAVO_RETURN_IF_ERROR(ReadList(reader, "migrations", source, ReadMigration, recipe.migrations));
+  OCTAVO_RETURN_IF_ERROR(ReadList(reader, "rescales", source, ReadRescale, recipe.rescales));
+  OCTAVO_RETURN_IF_ERROR(ReadList(reader, "biases", source, ReadBias, recipe.biases));
   return recipe;
 }
 
@@ -257,6 +352,13 @@ std::string FormatRecipe(const Recipe& recipe) {
   add("target", recipe.target);
   add("preset", recipe.preset);
   add("estimator", recipe.estimator);
+  const auto add_list = [&](std::string_view key, const auto& entries) {
+    if (!entries.empty()) text += FormatList(key, entries) + ",\n";
+  };
+  add_list("remedies", recipe.remedies);
+  add_list("migrations", recipe.migrations);
+  add_list("rescales", recipe.rescales);
+  add_list("biases", recipe.biases);
   text += FormatList("float", recipe.float_nodes) + ",\n" + FormatList("activations", recipe.activations) + ",\n";
   return text + FormatList("weights", recipe.weights) + "\n}\n";
 }

@@ -1,0 +1,192 @@
+#include "octavo/remedies.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/quote.h"
+#include "octavo/calibrate.h"
+#include "octavo/compare.h"
+#include "octavo/session.h"
+#include "quantize/equalize.h"
+#include "quantize/weight_noise.h"
+
+namespace octavo {
+namespace {
+
+constexpr std::string_view kStreams = "equalize", kNorms = "smooth-norm", kDepthwise = "migrate-depthwise",
+                           kActivations = "migrate", kClip = "clip-weights", kBias = "correct-bias";
+
+constexpr std::array<RemedyInfo, 6> kRemedies = {{
+    {kStreams, "one scale per channel for all writers and readers of residual streams and linear pairs"},
+    {kNorms, "LayerNorm's factors take the outlier channels of what reads it (SmoothQuant)"},
+    {kDepthwise, "a factor per channel between an activation and a depthwise convolution"},
+    {kActivations, "a factor per channel between an activation and any other contraction"},
+    {kClip, "scales of weights that clip where that costs less than it gains"},
+    {kBias, "what rounding adds to the mean of each channel goes into the bias"},
+}};
+
+Status CheckNames(const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const auto is_it = [&](const RemedyInfo& info) { return info.name == name; };
+    if (std::any_of(kRemedies.begin(), kRemedies.end(), is_it)) continue;
+    std::string known;
+    for (const RemedyInfo& info : kRemedies) known += (known.empty() ? "" : ", ") + std::string(info.name);
+    return InvalidArgument(Quote(name) + " is no remedy: " + known);
+  }
+  return {};
+}
+
+bool Contains(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+class RemedyTrials {
+ public:
+  RemedyTrials(const Graph& prepared, const Dataset& data, const Policy& policy, const RemedyOptions& options)
+      : prepared_(prepared), data_(data), policy_(policy), options_(options) {}
+
+  Result<RemedyOutcome> Run(const Stats& stats) {
+    OCTAVO_ASSIGN(best_, Decide(prepared_, stats, policy_));
+    graph_ = prepared_;
+    OCTAVO_ASSIGN(double score, Measure(best_));
+    RemedyOutcome outcome;
+    outcome.plain_sqnr_db = score;
+    std::vector<RemedyRecipe> tried;
+    for (size_t i = 0; i < kRemedies.size(); ++i) {
+      const std::string_view name = kRemedies[i].name;
+      if (Contains(options_.never, name)) continue;
+      if (options_.progress) options_.progress(i, kRemedies.size(), name);
+      OCTAVO_ASSIGN(RemedyRecipe entry, Try(name, score));
+      if (entry.kept) score = entry.sqnr_db;
+      tried.push_back(std::move(entry));
+    }
+    if (options_.progress) options_.progress(kRemedies.size(), kRemedies.size(), "");
+    outcome.sqnr_db = score;
+    outcome.recipe = std::move(best_);
+    outcome.recipe.remedies = std::move(tried);
+    return outcome;
+  }
+
+ private:
+  Result<RemedyRecipe> Try(std::string_view name, double score) {
+    RemedyRecipe entry;
+    entry.name = name;
+    entry.sqnr_db = score;
+    OCTAVO_ASSIGN(Recipe candidate, Propose(name, entry.reason));
+    if (!entry.reason.empty()) return entry;
+    OCTAVO_ASSIGN(entry.sqnr_db, Measure(candidate));
+    entry.gain_db = entry.sqnr_db - score;
+    const bool always = Contains(options_.always, name);
+    entry.kept = always || entry.gain_db > options_.least_gain_db;
+    entry.reason = always ? "asked for" : entry.kept ? "gains" : "gains too little";
+    if (!entry.kept) return entry;
+    best_ = std::move(candidate);
+    OCTAVO_ASSIGN(graph_, RewriteByRecipe(prepared_, best_));
+    return entry;
+  }
+
+  // The best recipe so far with the remedy on top; `why_not` says why there is none.
+  Result<Recipe> Propose(std::string_view name, std::string& why_not) {
+    if (name == kClip) {
+      Recipe candidate = best_;
+      OCTAVO_ASSIGN(const int changed, ClipWeights(graph_, data_, kMomentSamples, options_.threads, candidate));
+      if (changed == 0) why_not = "no scale would change";
+      return candidate;
+    }
+    if (name == kBias) {
+      Recipe candidate = best_;
+      OCTAVO_ASSIGN(candidate.biases, CorrectBiases(graph_, data_, kMomentSamples, options_.threads, best_));
+      if (candidate.biases.empty()) why_not = "no contraction has a bias";
+      return candidate;
+    }
+    EqualizeOptions equalize;
+    equalize.kind = name == kStreams     ? EqualizeKind::kStreams
+                    : name == kNorms     ? EqualizeKind::kNorms
+                    : name == kDepthwise ? EqualizeKind::kDepthwise
+                                         : EqualizeKind::kActivation;
+    equalize.whole_octaves = options_.whole_octaves;
+    equalize.samples = kMomentSamples;
+    equalize.threads = options_.threads;
+    OCTAVO_ASSIGN(Equalization found, Equalize(graph_, data_, policy_, equalize));
+    if (found.migrations.empty() && found.rescales.empty()) {
+      why_not = "no scale of a channel is free to move";
+      return best_;
+    }
+    return Redecide(std::move(found));
+  }
+
+  // Ranges are those of the rewritten model: it is calibrated again.
+  Result<Recipe> Redecide(Equalization found) {
+    Recipe rewrites;
+    rewrites.fingerprint = best_.fingerprint;
+    rewrites.migrations = best_.migrations;
+    rewrites.rescales = best_.rescales;
+    std::move(found.migrations.begin(), found.migrations.end(), std::back_inserter(rewrites.migrations));
+    std::move(found.rescales.begin(), found.rescales.end(), std::back_inserter(rewrites.rescales));
+    OCTAVO_ASSIGN(const Graph rewritten, RewriteByRecipe(prepared_, rewrites));
+    CalibrateOptions calibrate;
+    calibrate.threads = options_.threads;
+    OCTAVO_ASSIGN(const CalibrateReport report, Calibrate(rewritten, data_, calibrate));
+    OCTAVO_ASSIGN(Recipe recipe, Decide(rewritten, report.stats, policy_));
+    recipe.fingerprint = rewrites.fingerprint;
+    recipe.migrations = std::move(rewrites.migrations);
+    recipe.rescales = std::move(rewrites.rescales);
+    return recipe;
+  }
+
+  // The worst output's SQNR over the first samples.
+  Result<double> Measure(const Recipe& recipe) {
+    SessionOptions session;
+    session.threads = options_.threads;
+    OCTAVO_ASSIGN(Graph quantized, ApplyRecipe(prepared_, recipe));
+    OCTAVO_ASSIGN(Session reference, Session::Create(prepared_, session));
+    OCTAVO_ASSIGN(Session judged, Session::Create(std::move(quantized), session));
+    std::vector<TensorComparison> comparisons(prepared_.outputs.size());
+    size_t used = 0;
+    for (size_t i = 0; i < data_.size() && used < options_.samples; ++i) {
+      const auto inputs = data_.Load(i);
+      if (!inputs.ok()) continue;  // calibration has reported it
+      OCTAVO_ASSIGN(const auto expected, reference.Run(*inputs));
+      OCTAVO_ASSIGN(const auto found, judged.Run(*inputs));
+      for (size_t k = 0; k < comparisons.size(); ++k) {
+        OCTAVO_RETURN_IF_ERROR(comparisons[k].Add(expected[k], found[k]));
+      }
+      ++used;
+    }
+    if (used == 0) return InvalidArgument("no sample can be loaded");
+    double worst = kIdenticalDb;
+    for (const TensorComparison& comparison : comparisons) worst = std::min(worst, comparison.difference().sqnr_db);
+    return worst;
+  }
+
+  // Ranges and powers of channels change little after these.
+  static constexpr size_t kMomentSamples = 8;
+  const Graph& prepared_;
+  const Dataset& data_;
+  const Policy& policy_;
+  const RemedyOptions& options_;
+  Recipe best_;
+  Graph graph_;  // prepared_, rewritten by best_
+};
+
+}  // namespace
+
+std::span<const RemedyInfo> AllRemedies() { return kRemedies; }
+
+std::string WhyNoRemedies(const Policy& policy) {
+  if (policy.preset.empty()) return {};
+  return "preset " + Quote(policy.preset) + " repeats what another tool does with the model as it is";
+}
+
+Result<RemedyOutcome> DecideWithRemedies(const Graph& prepared, const Stats& stats, const Dataset& data,
+                                         const Policy& policy, const RemedyOptions& options) {
+  OCTAVO_RETURN_IF_ERROR(CheckNames(options.always));
+  OCTAVO_RETURN_IF_ERROR(CheckNames(options.never));
+  const std::string why_not = WhyNoRemedies(policy);
+  if (!why_not.empty()) return InvalidArgument("no remedies: " + why_not);
+  return RemedyTrials(prepared, data, policy, options).Run(stats);
+}
+
+}  // namespace octavo
