@@ -89,7 +89,7 @@ class NoiseModel {
     for (const Operand& operand : operands_) {
       const size_t channels = operand.scales.size();
       std::vector<double> e(channels), slope_of(channels, 0.0);
-      for (size_t c = 0; c < channels; ++c) e[c] = Octaves(operand.scales[c], octaves);
+      for (size_t c = 0; c < channels; ++c) e[c] = OctavesOf(operand.scales[c], octaves);
       noise += EvaluateOperand(operand, e, slope_of);
       for (size_t c = 0; c < channels; ++c) {
         for (const auto& [variable, times] : operand.scales[c]) {
@@ -98,12 +98,6 @@ class NoiseModel {
       }
     }
     return noise;
-  }
-
-  static double Octaves(const ScaleSum& sum, const std::vector<double>& octaves) {
-    double total = 0;
-    for (const auto& [variable, times] : sum) total += times * octaves[static_cast<size_t>(variable)];
-    return total;
   }
 
  private:
@@ -234,7 +228,10 @@ class Equalizer {
     if (options_.whole_octaves) {
       for (double& octave : octaves_) octave = std::round(octave);
     }
-    return Write();
+    Equalization result;
+    result.rewrites = MakeScaleRewrites(graph_, flow_, octaves_);
+    for (const double octave : octaves_) result.channels += octave != 0 ? 1 : 0;
+    return result;
   }
 
  private:
@@ -344,45 +341,6 @@ class Equalizer {
       }
     }
     return reader;
-  }
-
-  double Octaves(const ScaleLabels& labels, size_t at) {
-    return NoiseModel::Octaves(flow_.algebra.Resolve(labels.ids[at]), octaves_);
-  }
-
-  // 2^(times * labels); empty where all of it is 1.
-  std::vector<float> Factors(const ScaleLabels& labels, int times) {
-    std::vector<float> factors;
-    bool moves = false;
-    for (size_t i = 0; i < labels.ids.size(); ++i) {
-      factors.push_back(static_cast<float>(std::exp2(times * Octaves(labels, i))));
-      moves |= factors.back() != 1.0f;
-    }
-    if (!moves) factors.clear();
-    return factors;
-  }
-
-  Equalization Write() {
-    Equalization result;
-    for (const double octave : octaves_) result.channels += octave != 0 ? 1 : 0;
-    for (MigrationPoint& point : flow_.migrations) {
-      std::vector<float> factors = Factors(point.labels, 1);
-      if (factors.empty()) continue;
-      MigrationRecipe& entry = result.migrations.emplace_back();
-      entry.tensor = graph_.value(point.tensor).name;
-      for (const NodeId id : point.consumers) entry.consumers.push_back(graph_.node(id).name);
-      entry.dims = point.labels.dims;
-      entry.factors = std::move(factors);
-    }
-    for (const ConstantRescale& rescale : flow_.rescales) {
-      for (const ConstantRescale::Term& term : rescale.terms) {
-        std::vector<float> factors = Factors(term.labels, term.times);
-        if (factors.empty()) continue;
-        result.rescales.push_back(
-            {graph_.node(rescale.node).name, rescale.input, term.labels.dims, std::move(factors)});
-      }
-    }
-    return result;
   }
 
   const Graph& graph_;

@@ -4,6 +4,7 @@
 
 #include "octavo/dataset.h"
 #include "octavo/quantize.h"
+#include "quantize/scale_flow.h"
 
 namespace octavo {
 
@@ -22,8 +23,7 @@ struct EqualizeOptions {
 };
 
 struct Equalization {
-  std::vector<MigrationRecipe> migrations;
-  std::vector<RescaleRecipe> rescales;
+  ScaleRewrites rewrites;
   int channels = 0;  // free scales that were moved
 };
 

@@ -22,6 +22,10 @@ Recipe SmallRecipe() {
   recipe.weights = {{"a", 1, 0, {0.1f, 0x1p-60f, 3.4028234e38f}, "scale per output channel"},
                     {"b\"c", 0, -1, {1.0f}, ""}};
   recipe.float_nodes = {{"d", "both operands are activations"}};
+  recipe.remedies = {{"equalize", true, 36.71, 37.5, "gains"}, {"migrate", false, -0.1, -3e-17, ""}};
+  recipe.migrations = {{"x", {"a"}, {1, 2, 1, 1}, {0.1f, 64.0f}}};
+  recipe.rescales = {{"a", 1, {2}, {0.5f, 3.4028234e38f}}};
+  recipe.biases = {{"a", {-0.1f, 0.0f}}};
   return recipe;
 }
 
@@ -41,6 +45,11 @@ TEST(Recipe, ReadsWhatItWrites) {
   EXPECT_EQ(read->weights[0].scales, SmallRecipe().weights[0].scales);
   EXPECT_EQ(read->weights[1].axis, -1);
   EXPECT_EQ(read->float_nodes[0].reason, "both operands are activations");
+  EXPECT_TRUE(read->remedies[0].kept);
+  EXPECT_EQ(read->remedies[0].gain_db, 37.5);
+  EXPECT_EQ(read->migrations[0].factors, SmallRecipe().migrations[0].factors);
+  EXPECT_EQ(read->rescales[0].dims, SmallRecipe().rescales[0].dims);
+  EXPECT_EQ(read->biases[0].values, SmallRecipe().biases[0].values);
 }
 
 TEST(Recipe, IsReadable) {

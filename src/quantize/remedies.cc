@@ -110,15 +110,15 @@ class RemedyTrials {
     equalize.samples = kMomentSamples;
     equalize.threads = options_.threads;
     OCTAVO_ASSIGN(Equalization found, Equalize(graph_, data_, policy_, equalize));
-    if (found.migrations.empty() && found.rescales.empty()) {
+    if (found.rewrites.empty()) {
       why_not = "no scale of a channel is free to move";
       return best_;
     }
-    return Redecide(std::move(found));
+    return Redecide(std::move(found.rewrites));
   }
 
   // Ranges are those of the rewritten model: it is calibrated again.
-  Result<Recipe> Redecide(Equalization found) {
+  Result<Recipe> Redecide(ScaleRewrites found) {
     Recipe rewrites;
     rewrites.fingerprint = best_.fingerprint;
     rewrites.migrations = best_.migrations;

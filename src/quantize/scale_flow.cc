@@ -478,7 +478,48 @@ class FlowSolver {
   ScaleFlow flow_;
 };
 
+// 2^(times * labels); empty where all of it is 1.
+std::vector<float> Factors(ScaleAlgebra& algebra, const ScaleLabels& labels, int times,
+                           const std::vector<double>& octaves) {
+  std::vector<float> factors;
+  bool moves = false;
+  for (const int id : labels.ids) {
+    factors.push_back(static_cast<float>(std::exp2(times * OctavesOf(algebra.Resolve(id), octaves))));
+    moves |= factors.back() != 1.0f;
+  }
+  if (!moves) factors.clear();
+  return factors;
+}
+
 }  // namespace
+
+double OctavesOf(const ScaleSum& sum, const std::vector<double>& octaves) {
+  double total = 0;
+  for (const auto& [variable, times] : sum) total += times * octaves[static_cast<size_t>(variable)];
+  return total;
+}
+
+ScaleRewrites MakeScaleRewrites(const Graph& graph, ScaleFlow& flow, const std::vector<double>& octaves) {
+  ScaleRewrites rewrites;
+  for (const MigrationPoint& point : flow.migrations) {
+    std::vector<float> factors = Factors(flow.algebra, point.labels, 1, octaves);
+    if (factors.empty()) continue;
+    MigrationRecipe& entry = rewrites.migrations.emplace_back();
+    entry.tensor = graph.value(point.tensor).name;
+    for (const NodeId id : point.consumers) entry.consumers.push_back(graph.node(id).name);
+    entry.dims = point.labels.dims;
+    entry.factors = std::move(factors);
+  }
+  for (const ConstantRescale& rescale : flow.rescales) {
+    for (const ConstantRescale::Term& term : rescale.terms) {
+      std::vector<float> factors = Factors(flow.algebra, term.labels, term.times, octaves);
+      if (factors.empty()) continue;
+      rewrites.rescales.push_back(
+          {graph.node(rescale.node).name, rescale.input, term.labels.dims, std::move(factors)});
+    }
+  }
+  return rewrites;
+}
 
 std::vector<int> ChannelIds(const ScaleLabels& labels, int axis, int64_t channels) {
   const bool varies = labels.dims[static_cast<size_t>(axis)] == channels && labels.ids.size() > 1;

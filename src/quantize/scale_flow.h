@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "octavo/graph.h"
+#include "octavo/quantize.h"
 #include "octavo/status.h"
 #include "quantize/scale_algebra.h"
 
@@ -57,6 +58,17 @@ struct ScaleFlow {
 
 // `graph` has static shapes and is in topological order.
 Result<ScaleFlow> SolveScaleFlow(const Graph& graph, const ScaleFlowOptions& options);
+
+// The edits that give every variable v of `flow` the scale 2^octaves[v]; those that would change nothing are left out.
+struct ScaleRewrites {
+  std::vector<MigrationRecipe> migrations;
+  std::vector<RescaleRecipe> rescales;
+  bool empty() const { return migrations.empty() && rescales.empty(); }
+};
+ScaleRewrites MakeScaleRewrites(const Graph& graph, ScaleFlow& flow, const std::vector<double>& octaves);
+
+// log2 of a scale, given those of the variables.
+double OctavesOf(const ScaleSum& sum, const std::vector<double>& octaves);
 
 // The ids per channel of labels that vary along `axis` alone.
 std::vector<int> ChannelIds(const ScaleLabels& labels, int axis, int64_t channels);

@@ -1,0 +1,217 @@
+#include "octavo/remedies.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <random>
+
+#include "octavo/calibrate.h"
+#include "octavo/npy.h"
+#include "octavo/session.h"
+#include "quantize/equalize.h"
+#include "quantize/quantize_testing.h"
+#include "quantize/weight_noise.h"
+#include "tasks/test_files.h"
+
+namespace octavo {
+namespace {
+
+using testing::HasSubstr;
+
+// A model with planted outliers, samples for it, and what remedies make of it.
+class RemedyTest : public testing::Test {
+ protected:
+  // (out, in[, 1, 1]) of values in [-1, 1], rows times `out_scale`, columns over `in_scale`; empty: 1.
+  ValueId Weights(Dims dims, const std::vector<float>& out_scale, const std::vector<float>& in_scale,
+                  bool transposed = false) {
+    std::uniform_real_distribution<float> uniform(-1, 1);
+    std::vector<float> values;
+    for (int64_t row = 0; row < dims[0]; ++row) {
+      for (int64_t column = 0; column < dims[1]; ++column) {
+        const auto out = static_cast<size_t>(transposed ? column : row), in = static_cast<size_t>(transposed ? row : column);
+        const float up = out_scale.empty() ? 1 : out_scale[out], down = in_scale.empty() ? 1 : in_scale[in];
+        values.push_back(uniform(random_) * up / down);
+      }
+    }
+    return builder_.Constant(std::move(dims), values);
+  }
+  ValueId Conv(ValueId in, int64_t out, int64_t channels, const std::vector<float>& out_scale = {},
+               const std::vector<float>& in_scale = {}) {
+    return builder_.Op("Conv", {in, Weights({out, channels, 1, 1}, out_scale, in_scale)});
+  }
+  ValueId Silu(ValueId x) { return builder_.Op("Mul", {x, builder_.Op("Sigmoid", {x})}); }
+
+  void Finish(ValueId output, const Dims& dims, float low = -1, float high = 1, bool whole = false) {
+    prepared_ = PrepareForQuantization(builder_.Finish({output})).value();
+    std::uniform_real_distribution<float> uniform(low, high);
+    for (int i = 0; i < 4; ++i) {
+      std::vector<float> values(static_cast<size_t>(ElementCount(dims)));
+      for (float& value : values) value = whole ? std::nearbyint(uniform(random_)) : uniform(random_);
+      if (whole) values[0] = low, values[1] = high;
+      const std::string path = folder_ / (std::to_string(i) + ".npz");
+      ASSERT_TRUE(SaveNpz(path, {{"x", Tensor::FromVector<float>(dims, values)}}).ok());
+    }
+    std::vector<Value> inputs;
+    for (const ValueId id : prepared_.inputs) inputs.push_back(prepared_.value(id));
+    auto data = Dataset::Open(folder_.path(), inputs, {});
+    ASSERT_TRUE(data.ok()) << data.status().message();
+    data_.emplace(*std::move(data));
+    auto report = Calibrate(prepared_, *data_);
+    ASSERT_TRUE(report.ok()) << report.status().message();
+    stats_ = std::move(report->stats);
+  }
+
+  // With that remedy alone, judged.
+  RemedyOutcome Only(std::string_view name) {
+    RemedyOptions options;
+    options.threads = 1;
+    for (const RemedyInfo& info : AllRemedies()) {
+      if (info.name != name) options.never.emplace_back(info.name);
+    }
+    auto outcome = DecideWithRemedies(prepared_, stats_, *data_, {}, options);
+    EXPECT_TRUE(outcome.ok()) << outcome.status().message();
+    if (!outcome.ok()) return {};
+    EXPECT_EQ(outcome->recipe.remedies.size(), 1u);
+    return *outcome;
+  }
+
+  // Kept, by at least so many dB, and the float model computes the same.
+  void ExpectHelps(std::string_view name, double least_db, double tolerance) {
+    const RemedyOutcome outcome = Only(name);
+    ASSERT_EQ(outcome.recipe.remedies.size(), 1u);
+    const RemedyRecipe& remedy = outcome.recipe.remedies[0];
+    EXPECT_TRUE(remedy.kept) << remedy.reason;
+    EXPECT_GT(outcome.sqnr_db, outcome.plain_sqnr_db + least_db) << "from " << outcome.plain_sqnr_db;
+    EXPECT_EQ(remedy.gain_db, outcome.sqnr_db - outcome.plain_sqnr_db);
+    ExpectSameOutputs(prepared_, RewriteByRecipe(prepared_, outcome.recipe).value(), tolerance);
+    // The recipe alone makes the same model, through its file.
+    const Recipe read = ParseRecipe(FormatRecipe(outcome.recipe), "r").value();
+    EXPECT_EQ(FormatRecipe(read), FormatRecipe(outcome.recipe));
+    EXPECT_EQ(ModelFingerprint(ApplyRecipe(prepared_, read).value()),
+              ModelFingerprint(ApplyRecipe(prepared_, outcome.recipe).value()));
+  }
+
+  TestGraph builder_;
+  std::mt19937 random_{3};
+  TemporaryFolder folder_;
+  Graph prepared_;
+  std::optional<Dataset> data_;
+  Stats stats_;
+};
+
+// One channel 100 times the others costs all others log2(100) of 8 bits, about 40 dB. Rescaling by powers of two is
+// exact in float, to the bit.
+TEST_F(RemedyTest, EqualizeSolvesAResidualStream) {
+  const std::vector<float> planted = {1, 1, 100, 1, 1, 0.02f, 1, 1};
+  const ValueId x = builder_.Input("x", {1, 4, 8, 8});
+  const ValueId s = Conv(x, 8, 4, planted);
+  const ValueId inside = builder_.Op("Relu", {Conv(s, 16, 8, {}, planted)});
+  const ValueId sum = builder_.Op("Add", {s, Conv(inside, 8, 16, planted)});
+  Finish(Conv(sum, 4, 8, {}, planted), {1, 4, 8, 8});
+  ExpectHelps("equalize", 15, 0);
+}
+
+TEST_F(RemedyTest, SmoothNormMovesOutliersIntoTheLinear) {
+  const std::vector<float> planted = {1, 60, 1, 1, 1, 1, 1, 1};
+  const ValueId x = builder_.Input("x", {1, 9, 8});
+  const ValueId centred = builder_.Op("Sub", {x, builder_.Op("ReduceMean", {x}, {{"axes", std::vector<int64_t>{-1}}})});
+  const ValueId square = builder_.Op("Pow", {centred, builder_.Scalar(2)});
+  const ValueId variance = builder_.Op("ReduceMean", {square}, {{"axes", std::vector<int64_t>{-1}}});
+  const ValueId deviation = builder_.Op("Sqrt", {builder_.Op("Add", {variance, builder_.Scalar(1e-5f)})});
+  const ValueId scaled = builder_.Op("Mul", {builder_.Op("Div", {centred, deviation}), builder_.Constant({8}, planted)});
+  const ValueId normal = builder_.Op("Add", {scaled, builder_.Constant({8}, {0, 6, 0, 0, 0, 0, 0, 0})});
+  Finish(builder_.Op("MatMul", {normal, Weights({8, 6}, {}, planted, true)}), {1, 9, 8});
+  ExpectHelps("smooth-norm", 10, 0);
+}
+
+TEST_F(RemedyTest, MigrateDepthwise) {
+  const std::vector<float> planted = {1, 1, 1, 80, 1, 1, 1, 1};
+  const ValueId x = builder_.Input("x", {1, 4, 8, 8});
+  const ValueId a = Silu(Conv(x, 8, 4, planted));
+  std::vector<float> small;
+  for (const float scale : planted) small.push_back(1 / scale);
+  const ValueId depthwise = builder_.Op("Conv", {a, builder_.Constant({8, 1, 1, 1}, small)}, {{"group", int64_t{8}}});
+  Finish(depthwise, {1, 4, 8, 8});
+  ExpectHelps("migrate-depthwise", 10, 0);
+  EXPECT_EQ(Only("migrate").recipe.remedies[0].reason, "no scale of a channel is free to move");
+}
+
+TEST_F(RemedyTest, MigrateCrossesAnActivation) {
+  const std::vector<float> planted = {1, 1, 1, 80, 1, 1, 1, 1};
+  const ValueId x = builder_.Input("x", {1, 4, 8, 8});
+  Finish(Conv(Silu(Conv(x, 8, 4, planted)), 6, 8, {}, planted), {1, 4, 8, 8});
+  ExpectHelps("migrate", 10, 0);
+  EXPECT_FALSE(Only("equalize").recipe.remedies[0].kept);
+}
+
+// Inputs are whole numbers from 0 to 255, which uint8 holds exactly: all noise is that of weights, and most of it a
+// constant, for the inputs' mean is far larger than their deviation. The bias takes it back.
+TEST_F(RemedyTest, CorrectBiasTakesBackTheMean) {
+  const ValueId x = builder_.Input("x", {1, 16, 4, 4});
+  const ValueId conv = builder_.Op("Conv", {x, Weights({8, 16, 1, 1}, {}, {}), builder_.Random({8})});
+  Finish(conv, {1, 16, 4, 4}, 0, 255, true);
+  const RemedyOutcome outcome = Only("correct-bias");
+  EXPECT_TRUE(outcome.recipe.remedies[0].kept);
+  // Uniform inputs: the mean's square is 3 times the variance, so a quarter of the noise is left: 6 dB, less what the
+  // sample's mean misses.
+  EXPECT_GT(outcome.sqnr_db, outcome.plain_sqnr_db + 3);
+  EXPECT_EQ(outcome.recipe.biases.size(), 1u);
+}
+
+// The largest weights multiply a channel that hardly speaks.
+TEST_F(RemedyTest, ClipWeightsWeighsByPower) {
+  std::vector<float> loud(16, 1.0f);
+  loud[0] = 1e-4f;
+  const ValueId x = builder_.Input("x", {1, 16});
+  const ValueId quiet = builder_.Op("Mul", {x, builder_.Constant({16}, loud)});
+  const ValueId w = Weights({16, 8}, {}, std::vector<float>{0.3f, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, true);
+  Finish(builder_.Op("MatMul", {quiet, w}), {1, 16});
+  Recipe recipe = Decide(prepared_, stats_, {}).value();
+  const Recipe before = recipe;
+  const auto changed = ClipWeights(prepared_, *data_, 4, 1, recipe);
+  ASSERT_TRUE(changed.ok()) << changed.status().message();
+  EXPECT_GT(*changed, 0);
+  for (size_t o = 0; o < recipe.weights[0].scales.size(); ++o) {
+    EXPECT_LE(recipe.weights[0].scales[o], before.weights[0].scales[o]);
+    EXPECT_GE(recipe.weights[0].scales[o], 0.79f * before.weights[0].scales[o]);
+  }
+  ASSERT_TRUE(ApplyRecipe(prepared_, recipe).ok());
+}
+
+TEST_F(RemedyTest, KeepsOnlyWhatGains) {
+  const ValueId x = builder_.Input("x", {1, 4, 8, 8});
+  Finish(Conv(builder_.Op("Relu", {Conv(x, 8, 4)}), 4, 8), {1, 4, 8, 8});
+  RemedyOptions options;
+  options.threads = 1;
+  options.least_gain_db = 100;
+  const auto none = DecideWithRemedies(prepared_, stats_, *data_, {}, options);
+  ASSERT_TRUE(none.ok()) << none.status().message();
+  EXPECT_EQ(none->sqnr_db, none->plain_sqnr_db);
+  EXPECT_TRUE(none->recipe.rescales.empty() && none->recipe.biases.empty());
+  EXPECT_EQ(none->recipe.remedies.size(), AllRemedies().size());
+  options.always = {"correct-bias"};
+  const auto one = DecideWithRemedies(prepared_, stats_, *data_, {}, options);
+  ASSERT_TRUE(one.ok()) << one.status().message();
+  EXPECT_EQ(one->recipe.biases.size(), 2u);
+}
+
+TEST_F(RemedyTest, Refuses) {
+  const ValueId x = builder_.Input("x", {1, 4, 8, 8});
+  Finish(Conv(x, 4, 4), {1, 4, 8, 8});
+  const auto error = [&](const Policy& policy, const RemedyOptions& options) {
+    const auto outcome = DecideWithRemedies(prepared_, stats_, *data_, policy, options);
+    return outcome.ok() ? "no error" : outcome.status().message();
+  };
+  RemedyOptions unknown;
+  unknown.always = {"prayer"};
+  EXPECT_THAT(error({}, unknown), HasSubstr("'prayer' is no remedy: equalize"));
+  std::swap(unknown.always, unknown.never);
+  EXPECT_THAT(error({}, unknown), HasSubstr("is no remedy"));
+  Policy implicit;
+  implicit.preset = "tensorrt8-implicit";
+  EXPECT_THAT(error(implicit, {}), HasSubstr("another tool"));
+}
+
+}  // namespace
+}  // namespace octavo
