@@ -135,7 +135,7 @@ class Rewrite {
     return {};
   }
 
-  // A copy that `node` alone reads: others that share the constant keep theirs.
+  // The constant, or a copy of it that `node` alone reads: others that share it keep theirs.
   Result<ValueId> OwnConstant(NodeId id, int input) {
     const ValueId value = input < 0 ? kNoValue : graph_.node(id).input(static_cast<size_t>(input));
     if (value == kNoValue) return InvalidArgument(fmt::format("it has no input {}", input));
@@ -143,6 +143,7 @@ class Rewrite {
       return InvalidArgument(fmt::format("input {} is no float32 constant", input));
     }
     if (!owned_.emplace(std::make_pair(id, input), true).second) return value;
+    if (graph_.Uses()[static_cast<size_t>(value)].size() == 1 && !graph_.IsOutput(value)) return value;
     const std::string name = graph_.value(value).name;
     const Tensor constant = graph_.value(value).constant;
     const ValueId copy = graph_.AddConstant(name, constant);
