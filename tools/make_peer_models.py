@@ -54,10 +54,10 @@ def imagenet_input(picture, side: int) -> np.ndarray:
     return np.ascontiguousarray(((pixels - mean) / std).transpose(2, 0, 1)[None])
 
 
-# name: (files, the first that is there is taken; picture -> input)
+# name: (file; picture -> input)
 MODELS = {
-    "nano": (("models/efficientvit-sam-nano-encoder.onnx",), lambda picture: sam_input(picture, 256)),
-    "vit_s": ((".models/vit_s_focus.onnx", "/work/models/vit_s_focus.onnx"), lambda picture: imagenet_input(picture, 224)),
+    "nano": ("models/efficientvit-sam-nano-encoder.onnx", lambda picture: sam_input(picture, 256)),
+    "vit_s": (".models/vit_s_focus.onnx", lambda picture: imagenet_input(picture, 224)),
 }
 
 
@@ -80,7 +80,8 @@ def crops(folder: pathlib.Path, per_picture: int) -> list:
 
 
 def model_file(name: str):
-    return next((path for path in (ROOT / candidate for candidate in MODELS[name][0]) if path.exists()), None)
+    path = ROOT / MODELS[name][0]
+    return path if path.exists() else None
 
 
 def quantize_with_onnxruntime(source: pathlib.Path, target: pathlib.Path, kind: str, samples: list) -> None:
@@ -183,7 +184,7 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.models.split(","):
         if model_file(name) is None:
-            print(f"{name}: left out, {MODELS[name][0][0]} is not there (tools/get_models.sh)", file=sys.stderr)
+            print(f"{name}: left out, {MODELS[name][0]} is not there (tools/get_models.sh)", file=sys.stderr)
             continue
         for kind in args.kinds.split(","):
             target = args.out / f"{name}-{kind}.onnx"
