@@ -12,6 +12,7 @@
 #include "octavo/compare.h"
 #include "octavo/onnx.h"
 #include "octavo/quantize.h"
+#include "octavo/remedies.h"
 #include "octavo/segment.h"
 #include "octavo/session.h"
 #include "progress.h"
@@ -42,7 +43,6 @@ struct Variant {
   std::vector<SegmentedMask> masks;
   std::vector<double> times;
   double sqnr_db = kIdenticalDb, mean_iou = 1, worst_iou = 1;
-  std::string estimator;
 };
 
 Image Crop(const Image& image, int x, int y, int width, int height) {
@@ -83,44 +83,6 @@ Result<std::unique_ptr<Session>> OpenSession(Graph graph, int threads) {
   return std::make_unique<Session>(std::move(session));
 }
 
-// SQNR of a quantized graph on calibration samples.
-Result<double> ScoreOf(const Graph& quantized, Session& reference, const Dataset& data, int threads) {
-  OCTAVO_ASSIGN(const auto session, OpenSession(quantized, threads));
-  TensorComparison comparison;
-  for (size_t i = 0; i < data.size(); i += 6) {  // the whole pictures
-    OCTAVO_ASSIGN(const auto inputs, data.Load(i));
-    OCTAVO_ASSIGN(const auto expected, reference.Run(inputs));
-    OCTAVO_ASSIGN(const auto found, session->Run(inputs));
-    OCTAVO_RETURN_IF_ERROR(comparison.Add(expected[0], found[0]));
-  }
-  return comparison.difference().sqnr_db;
-}
-
-// The model quantized by `policy`, with the estimator of `estimators` that serves the calibration pictures best.
-struct Quantized {
-  Graph graph;
-  std::string estimator;
-};
-Result<Quantized> QuantizeBest(const Graph& prepared, const Stats& stats, Policy policy, const Dataset& data,
-                               const std::vector<Estimator>& estimators, int threads) {
-  OCTAVO_ASSIGN(const auto reference, OpenSession(prepared, threads));
-  Quantized best;
-  double best_score = kWorstDb;
-  for (const Estimator estimator : estimators) {
-    policy.estimator.estimator = estimator;
-    OCTAVO_ASSIGN(const Recipe recipe, Decide(prepared, stats, policy));
-    OCTAVO_ASSIGN(Graph graph, ApplyRecipe(prepared, recipe));
-    double score = 0;
-    if (estimators.size() > 1) {
-      OCTAVO_ASSIGN(score, ScoreOf(graph, *reference, data, threads));
-    }
-    if (!best.estimator.empty() && score <= best_score) continue;
-    best = {std::move(graph), NameOf(estimator)};
-    best_score = score;
-  }
-  return best;
-}
-
 Result<std::vector<Variant>> MakeVariants(const DemoFlags& flags, const std::string& model, const std::string& name,
                                           const std::string& crops) {
   OCTAVO_ASSIGN(const std::string path, FindDataFile(name));
@@ -138,20 +100,22 @@ Result<std::vector<Variant>> MakeVariants(const DemoFlags& flags, const std::str
   OCTAVO_ASSIGN(variants[0].session, OpenSession(prepared, flags.threads));
   Policy naive;
   naive.preset = "tensorrt8-implicit";
-  const std::array<std::pair<std::string, Policy>, 2> forms = {{{"naive INT8", naive}, {"Octavo INT8", Policy()}}};
-  for (size_t i = 0; i < forms.size(); ++i) {
+  naive.estimator.estimator = Estimator::kEntropy;
+  Policy careful;
+  careful.estimator.estimator = Estimator::kMse;
+  RemedyOptions remedies;
+  remedies.threads = flags.threads;
+  remedies.samples = 6;
+  OCTAVO_ASSIGN(const Recipe naive_recipe, Decide(prepared, report.stats, naive));
+  OCTAVO_ASSIGN(const RemedyOutcome outcome, DecideWithRemedies(prepared, report.stats, data, careful, remedies));
+  const std::array<const Recipe*, 2> recipes = {&naive_recipe, &outcome.recipe};
+  for (size_t i = 0; i < recipes.size(); ++i) {
     Variant& variant = variants[i + 1];
-    const bool is_naive = i == 0;
-    const std::vector<Estimator> estimators =
-        is_naive ? std::vector<Estimator>{Estimator::kEntropy}
-                 : std::vector<Estimator>{Estimator::kMse, Estimator::kPercentile, Estimator::kEntropy};
-    OCTAVO_ASSIGN(Quantized quantized,
-                  QuantizeBest(prepared, report.stats, forms[i].second, data, estimators, flags.threads));
-    variant.form = forms[i].first;
-    variant.estimator = quantized.estimator;
-    variant.path = fmt::format("{}/{}-{}.onnx", flags.folder, model, is_naive ? "naive" : "octavo");
-    OCTAVO_RETURN_IF_ERROR(SaveOnnx(quantized.graph, variant.path));
-    OCTAVO_ASSIGN(variant.session, OpenSession(std::move(quantized.graph), flags.threads));
+    variant.form = i == 0 ? "naive INT8" : "Octavo INT8";
+    variant.path = fmt::format("{}/{}-{}.onnx", flags.folder, model, i == 0 ? "naive" : "octavo");
+    OCTAVO_ASSIGN(Graph quantized, ApplyRecipe(prepared, *recipes[i]));
+    OCTAVO_RETURN_IF_ERROR(SaveOnnx(quantized, variant.path));
+    OCTAVO_ASSIGN(variant.session, OpenSession(std::move(quantized), flags.threads));
   }
   for (Variant& variant : variants) variant.model = model;
   return variants;
@@ -233,7 +197,6 @@ Json VariantsJson(const std::vector<std::vector<Variant>>& models) {
       rows.push_back({{"encoder", v.model},
                       {"form", v.form},
                       {"file", v.path},
-                      {"estimator", v.estimator.empty() ? Json() : Json(v.estimator)},
                       {"mask_iou", v.mean_iou},
                       {"worst_mask_iou", v.worst_iou},
                       {"sqnr_db", v.sqnr_db},

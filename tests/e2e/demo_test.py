@@ -31,7 +31,7 @@ class Demo(unittest.TestCase):
                 self.assertLess(row["bytes"], 0.30 * rows[encoder, "FP32"]["bytes"])
             # What the project is for: naive INT8 loses the masks of the model with outliers, ours does not.
             self.assertLess(rows["hard", "naive INT8"]["mask_iou"], 0.8)
-            self.assertGreater(rows["hard", "Octavo INT8"]["mask_iou"], 0.9)
+            self.assertGreater(rows["hard", "Octavo INT8"]["mask_iou"], 0.97)
             self.assertGreater(rows["plain", "Octavo INT8"]["mask_iou"], 0.98)
 
 
