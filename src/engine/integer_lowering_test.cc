@@ -1,119 +1,10 @@
 // Q/DQ graphs through Session against the generic kernels, which compute in float on dequantized values.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <random>
-
-#include "graph/shape_inference.h"
-#include "kernels/kernel.h"
-#include "octavo/session.h"
+#include "engine/quantized_graph_testing.h"
 
 namespace octavo {
 namespace {
-
-class QuantizedGraph {
- public:
-  explicit QuantizedGraph(Dims input, uint32_t seed = 1) : engine_(seed) {
-    graph.opsets[""] = 19;
-    x = graph.AddValue("x", DType::kFloat32, std::move(input));
-    graph.inputs = {x};
-  }
-
-  ValueId Op(const std::string& op, std::vector<ValueId> inputs, std::map<std::string, Attribute> attributes = {},
-             const std::string& domain = "") {
-    const ValueId y = graph.AddValue(op);
-    graph.AddNode(op, domain, op, std::move(inputs), {y}, std::move(attributes));
-    return y;
-  }
-  ValueId Constant(Tensor tensor) { return graph.AddConstant("c", std::move(tensor)); }
-  ValueId Scalar(float value) { return Constant(Tensor::Scalar<float>(value)); }
-  ValueId Floats(const std::vector<float>& values) {
-    return Constant(Tensor::FromVector<float>({static_cast<int64_t>(values.size())}, values));
-  }
-  Tensor Normal(Dims dims, float deviation = 1) {
-    Tensor tensor = *Tensor::Create(DType::kFloat32, std::move(dims));
-    std::normal_distribution<float> normal(0, deviation);
-    for (float& v : tensor.mutable_values<float>()) v = normal(engine_);
-    return tensor;
-  }
-
-  ValueId Q8(ValueId value, float scale, int zero = 128) {
-    return Op("QuantizeLinear", {value, Scalar(scale), Constant(Tensor::Scalar<uint8_t>(static_cast<uint8_t>(zero)))});
-  }
-  ValueId D8(ValueId value, float scale, int zero = 128) {
-    return Op("DequantizeLinear", {value, Scalar(scale), Constant(Tensor::Scalar<uint8_t>(static_cast<uint8_t>(zero)))});
-  }
-  // Through uint8 and back.
-  ValueId Fake(ValueId value, float scale = 0.03f, int zero = 128) { return D8(Q8(value, scale, zero), scale, zero); }
-  ValueId FakeSigned(ValueId value, float scale = 0.03f) {
-    const ValueId zero = Constant(Tensor::Scalar<int8_t>(3));
-    const ValueId q = Op("QuantizeLinear", {value, Scalar(scale), zero});
-    return Op("DequantizeLinear", {q, Scalar(scale), zero});
-  }
-  // int8 weights with a scale per slice of `axis`.
-  ValueId Weights(Dims dims, int64_t axis) {
-    Tensor q = *Tensor::Create(DType::kInt8, dims);
-    for (auto& v : q.mutable_values<int8_t>()) v = static_cast<int8_t>(std::uniform_int_distribution<int>(-127, 127)(engine_));
-    std::vector<float> scales;
-    for (int64_t i = 0; i < dims[static_cast<size_t>(axis)]; ++i)
-      scales.push_back(std::uniform_real_distribution<float>(0.001f, 0.01f)(engine_));
-    return Op("DequantizeLinear", {Constant(std::move(q)), Floats(scales)}, {{"axis", axis}});
-  }
-  void Output(ValueId value) { graph.outputs.push_back(value); }
-
-  Graph graph;
-  ValueId x = kNoValue;
-
- private:
-  std::mt19937 engine_;
-};
-
-struct Ran {
-  std::vector<Tensor> outputs;
-  PlanInfo plan;
-};
-
-Ran RunSession(const Graph& graph, const Tensor& input, int threads = 2, Precision precision = Precision::kFloat32) {
-  SessionOptions options;
-  options.threads = threads;
-  options.precision = precision;
-  auto session = Session::Create(graph, options);
-  EXPECT_TRUE(session.ok()) << session.status().message();
-  if (!session.ok()) return {};
-  auto outputs = session->Run(std::vector<Tensor>{input});
-  EXPECT_TRUE(outputs.ok()) << outputs.status().message();
-  if (!outputs.ok()) return {};
-  return {*std::move(outputs), session->plan()};
-}
-
-// Runs on integers, on every thread count with the same bits, and equal to the float meaning within `tolerance`.
-Ran ExpectInteger(QuantizedGraph& g, float tolerance, double share = 1) {
-  const Tensor input = g.Normal(g.graph.value(g.x).dims);
-  const Ran ran = RunSession(g.graph, input);
-  if (ran.outputs.empty()) return ran;
-  EXPECT_NEAR(ran.plan.int8_macs_share(), share, 1e-9);
-  const auto expected = EvaluateGraph(g.graph, std::vector<Tensor>{input});
-  EXPECT_TRUE(expected.ok()) << expected.status().message();
-  for (size_t k = 0; k < ran.outputs.size(); ++k) {
-    const auto want = *ToFloats((*expected)[k]), got = *ToFloats(ran.outputs[k]);
-    EXPECT_EQ(want.size(), got.size());
-    float worst = 0;
-    for (size_t i = 0; i < want.size(); ++i) worst = std::max(worst, std::fabs(want[i] - got[i]));
-    EXPECT_LE(worst, tolerance) << "output " << k;
-  }
-  for (const int threads : {1, 3}) {
-    const Ran again = RunSession(g.graph, input, threads);
-    for (size_t k = 0; k < ran.outputs.size(); ++k) {
-      EXPECT_EQ(std::memcmp(ran.outputs[k].data(), again.outputs[k].data(), ran.outputs[k].bytes()), 0) << threads;
-    }
-  }
-  return ran;
-}
-
-// Sums of up to some hundred products of about 1: float32 rounding of the reference stays below this.
-constexpr float kSums = 1e-4f;
 
 TEST(IntegerLowering, Convolutions) {
   const Dims input{2, 16, 11, 13};
@@ -136,7 +27,8 @@ TEST(IntegerLowering, Convolutions) {
     // A bias that the file holds in INT32.
     std::vector<int32_t> bias(static_cast<size_t>(c.weights[0]));
     for (size_t i = 0; i < bias.size(); ++i) bias[i] = static_cast<int32_t>(i * 100) - 300;
-    const ValueId b = g.Op("DequantizeLinear", {g.Constant(Tensor::FromVector<int32_t>({c.weights[0]}, bias)), g.Scalar(0.001f)});
+    const ValueId b =
+        g.Op("DequantizeLinear", {g.Constant(Tensor::FromVector<int32_t>({c.weights[0]}, bias)), g.Scalar(0.001f)});
     g.Output(g.Op("Relu", {g.Op("Conv", {g.Fake(g.x, 0.03f, 100), g.Weights(c.weights, 0), b}, c.attributes)}));
     const Ran ran = ExpectInteger(g, kSums);
     EXPECT_EQ(ran.plan.unfused.size(), 1u);  // the one that reads the graph's input
@@ -157,7 +49,8 @@ TEST(IntegerLowering, TransposedConvolutions) {
     std::map<std::string, Attribute> attributes{{"strides", Ints{2, 2}}};
     if (kernel > 2) attributes["pads"] = Ints{1, 1, 1, 1};
     if (kernel == 3) attributes["output_padding"] = Ints{1, 1};
-    g.Output(g.Fake(g.Op("ConvTranspose", {g.Fake(g.x), g.Weights({12, 5, kernel, kernel}, 1)}, attributes), 0.05f, 120));
+    g.Output(
+        g.Fake(g.Op("ConvTranspose", {g.Fake(g.x), g.Weights({12, 5, kernel, kernel}, 1)}, attributes), 0.05f, 120));
     // One step of the output where the reference's sum lies next to a tie.
     ExpectInteger(g, 0.0501f);
   }
@@ -210,7 +103,8 @@ TEST(IntegerLowering, WeightsWithZeroPointsAndOneScale) {
   Tensor q = *Tensor::Create(DType::kUInt8, {8, 16, 3, 3});
   uint32_t state = 1;
   for (auto& v : q.mutable_values<uint8_t>()) v = static_cast<uint8_t>((state = state * 1664525 + 1013904223) >> 24);
-  const ValueId w = g.Op("DequantizeLinear", {g.Constant(std::move(q)), g.Scalar(0.004f), g.Constant(Tensor::Scalar<uint8_t>(77))});
+  const ValueId w =
+      g.Op("DequantizeLinear", {g.Constant(std::move(q)), g.Scalar(0.004f), g.Constant(Tensor::Scalar<uint8_t>(77))});
   g.Output(g.Op("Conv", {g.Fake(g.x), w}));
   ExpectInteger(g, kSums);
 }
@@ -331,30 +225,36 @@ TEST(IntegerLowering, HostileQuantizersAreErrorsThatNameTheNode) {
     EXPECT_NE(outputs.status().message().find("uantizeLinear"), std::string::npos) << outputs.status().message();
     EXPECT_NE(outputs.status().message().find(text), std::string::npos) << outputs.status().message();
   };
-  const auto quantize = [](QuantizedGraph& g, ValueId scale, ValueId zero, std::map<std::string, Attribute> attributes = {}) {
+  const auto quantize = [](QuantizedGraph& g, ValueId scale, ValueId zero,
+                           std::map<std::string, Attribute> attributes = {}) {
     g.Output(g.Op("QuantizeLinear", {g.x, scale, zero}, std::move(attributes)));
   };
   const Dims dims{1, 8, 6, 6};
   QuantizedGraph axis(dims), count(dims), wide(dims), blocked(dims), mismatched(dims);
   const std::vector<uint8_t> zeros(8, 0);
-  quantize(axis, axis.Floats(std::vector<float>(8, 0.1f)), axis.Constant(Tensor::FromVector<uint8_t>({8}, zeros)), {{"axis", int64_t{4}}});
+  quantize(axis, axis.Floats(std::vector<float>(8, 0.1f)), axis.Constant(Tensor::FromVector<uint8_t>({8}, zeros)),
+           {{"axis", int64_t{4}}});
   expect_error(axis, "axis");
-  quantize(count, count.Floats({0.1f, 0.1f, 0.1f}), count.Constant(Tensor::FromVector<uint8_t>({3}, {0, 0, 0})), {{"axis", int64_t{1}}});
+  quantize(count, count.Floats({0.1f, 0.1f, 0.1f}), count.Constant(Tensor::FromVector<uint8_t>({3}, {0, 0, 0})),
+           {{"axis", int64_t{1}}});
   expect_error(count, "3 scales");
   quantize(wide, wide.Scalar(0.1f), wide.Constant(Tensor::Scalar<int32_t>(0)));
   expect_error(wide, "int32");
-  quantize(blocked, blocked.Constant(blocked.Normal({1, 4, 6, 6})), blocked.Constant(*Tensor::Zeros(DType::kUInt8, {1, 4, 6, 6})),
+  quantize(blocked, blocked.Constant(blocked.Normal({1, 4, 6, 6})),
+           blocked.Constant(*Tensor::Zeros(DType::kUInt8, {1, 4, 6, 6})),
            {{"block_size", int64_t{2}}, {"axis", int64_t{1}}});
   expect_error(blocked, "blocked");
   const ValueId q = mismatched.Q8(mismatched.x, 0.1f);
-  mismatched.Output(mismatched.Op("DequantizeLinear", {q, mismatched.Scalar(0.1f), mismatched.Constant(Tensor::Scalar<int8_t>(0))}));
+  mismatched.Output(
+      mismatched.Op("DequantizeLinear", {q, mismatched.Scalar(0.1f), mismatched.Constant(Tensor::Scalar<int8_t>(0))}));
   expect_error(mismatched, "zero point");
 }
 
 TEST(IntegerLowering, ZeroWeightChannelsGiveTheBias) {
   QuantizedGraph g({1, 8, 4, 4});
-  const ValueId w = g.Op("DequantizeLinear", {g.Constant(*Tensor::Zeros(DType::kInt8, {3, 8, 1, 1})), g.Floats({1, 1, 1})},
-                         {{"axis", int64_t{0}}});
+  const ValueId w =
+      g.Op("DequantizeLinear", {g.Constant(*Tensor::Zeros(DType::kInt8, {3, 8, 1, 1})), g.Floats({1, 1, 1})},
+           {{"axis", int64_t{0}}});
   g.Output(g.Op("Conv", {g.Fake(g.x), w, g.Floats({1.5f, -2, 0})}));
   const Ran ran = ExpectInteger(g, 0);
   ASSERT_EQ(ran.outputs.size(), 1u);

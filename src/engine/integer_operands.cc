@@ -15,8 +15,15 @@ Result<const Node*> DequantizeOf(const Graph& graph, const Node& anchor, size_t 
   return &graph.node(producer);
 }
 
+// A bad scale is the DequantizeLinear's mistake, not its reader's.
+Result<QuantizeParams> ParamsOf(const Graph& graph, const Node& dequantize) {
+  Result<QuantizeParams> params = QuantizeParamsOf(graph, dequantize);
+  if (params.ok() || params.status().code() == ErrorCode::kUnsupported) return params;
+  return params.status().WithPrefix(graph.Describe(dequantize) + ": ");
+}
+
 Result<QuantizeParams> ActivationParams(const Graph& graph, const Node& dequantize) {
-  OCTAVO_ASSIGN(QuantizeParams params, QuantizeParamsOf(graph, dequantize));
+  OCTAVO_ASSIGN(QuantizeParams params, ParamsOf(graph, dequantize));
   if (!params.per_tensor()) return Unsupported("its activations have a scale per channel");
   if (params.dtype != DType::kUInt8) {
     return Unsupported(fmt::format("its activations are {}, and not only its like reads them", NameOf(params.dtype)));
@@ -54,7 +61,7 @@ Status ReadWeights(const Graph& graph, const Node& anchor, const Node& dequantiz
   const Value& value = graph.value(dequantize.input(0));
   const Tensor& tensor = value.constant;
   OCTAVO_ASSIGN(const WeightLayout layout, LayoutOf(anchor, tensor.dims()));
-  OCTAVO_ASSIGN(const QuantizeParams params, QuantizeParamsOf(graph, dequantize));
+  OCTAVO_ASSIGN(const QuantizeParams params, ParamsOf(graph, dequantize));
   if (!params.per_tensor() && params.axis != layout.channel_axis) {
     return Unsupported(fmt::format("its weights have scales along axis {}, not along output channels", params.axis));
   }

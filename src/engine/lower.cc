@@ -95,7 +95,11 @@ class Lowering {
     uses_ = graph_.Uses();
     for (NodeId id = 0; id < static_cast<NodeId>(graph_.nodes.size()); ++id) {
       const Node& node = graph_.node(id);
-      if (node.removed || IsDone(node)) continue;
+      if (node.removed) continue;
+      if (IsDone(node)) {
+        if (IsQuantize(node)) EmitWatch(node.output(0));
+        continue;
+      }
       Status status;
       if (auto end = ends.find(id); end != ends.end()) {
         status = LowerGroup(*end->second);
@@ -352,8 +356,10 @@ class Lowering {
     if (bias == kNoValue && anchor.op != "MatMul" && anchor.has_input(2)) bias = anchor.input(2);
     if (bias == kNoValue) return Tensor();
     const Value& value = graph_.value(bias);
-    if (!value.is_constant() || value.dtype != DType::kFloat32 || ElementCount(value.dims) != channels) {
-      return Unsupported("bias is not a constant per channel");
+    // A Gemm's C may also be a column, of as many elements.
+    const bool column = bias != group.bias && !value.dims.empty() && value.dims.back() != channels;
+    if (!value.is_constant() || value.dtype != DType::kFloat32 || ElementCount(value.dims) != channels || column) {
+      return Unsupported("its bias is not a constant per channel");
     }
     return value.constant;
   }
@@ -558,8 +564,18 @@ class Lowering {
   // A QuantizeLinear that a contraction has already written, and a DequantizeLinear that nobody has asked for yet.
   bool IsDone(const Node& node) const {
     if (IsQuantize(node)) return !storages_[static_cast<size_t>(node.output(0))].empty();
-    if (!IsDequantize(node)) return false;
-    return output_index_.count(node.output(0)) == 0 && watched_.count(node.output(0)) == 0;
+    return IsDequantize(node) && WhyReal(node).empty();
+  }
+
+  // Why a DequantizeLinear is computed in its turn, whoever reads it; empty where its readers decide. A computed scale
+  // may itself be such a value, so it cannot wait for a reader.
+  std::string WhyReal(const Node& dequantize) const {
+    for (size_t i = 1; i < dequantize.inputs.size(); ++i) {
+      if (dequantize.has_input(i) && !graph_.value(dequantize.input(i)).is_constant())
+        return fmt::format("its {} is computed, not constant", i == 1 ? "scale" : "zero point");
+    }
+    const ValueId output = dequantize.output(0);
+    return output_index_.count(output) != 0 || watched_.count(output) != 0 ? "its real values are an output" : "";
   }
 
   void NoteUnfused(const Node& node, std::string reason) {
@@ -589,11 +605,11 @@ class Lowering {
       constant &= input == kNoValue || graph_.value(input).is_constant();
       inputs.push_back(input == kNoValue ? Tensor() : graph_.value(input).constant);
     }
-    if (!constant) return LowerKernel(dequantize);
-    OCTAVO_ASSIGN(std::vector<Tensor> real, EvaluateNode(dequantize, graph_.opset(), inputs));
+    if (!constant) return LowerKernel(dequantize).WithPrefix(graph_.Describe(dequantize) + ": ");
+    auto real = EvaluateNode(dequantize, graph_.opset(), inputs);
+    if (!real.ok()) return real.status().WithPrefix(graph_.Describe(dequantize) + ": ");
     Value& value = graph_.value(output);
-    value.constant = std::move(real[0]);
-    value.producer = kNoNode;
+    value.constant = std::move((*real)[0]);
     storages_[static_cast<size_t>(output)] = {
         {ConstantBuffer(value.constant), 0, value.dtype, ContiguousStrides(value.dims)}};
     return {};
@@ -699,6 +715,7 @@ class Lowering {
 
   Status LowerIntegerGroup(const FusionGroup& group) {
     const Node& node = graph_.node(group.anchor);
+    if (ElementCount(DimsOf(node.input(0))) == 0) return Unsupported("its sums are empty");
     OCTAVO_ASSIGN(const IntegerOperands operands, ReadIntegerOperands(graph_, node));
     if (operands.other != kNoValue) return LowerIntegerProduct(group, operands);
     std::vector<float> multiplier;
@@ -849,6 +866,7 @@ class Lowering {
   Status LowerNode(const Node& node) {
     OCTAVO_RETURN_IF_ERROR(RequireReals(node));
     if (IsQuantize(node)) NoteUnfused(node, WhyAlone(node));
+    if (IsDequantize(node)) NoteUnfused(node, WhyReal(node));
     if (node.has_input(0) && !graph_.value(node.input(0)).is_constant()) {
       if (TryView(node)) return {};
       if (node.domain.empty() && (node.op == "AveragePool" || node.op == "MaxPool" || node.op == "GlobalAveragePool")) {
