@@ -36,7 +36,9 @@ TEST_F(ApplyTest, PutsOnePairOnEachEdgeAndOneDequantizeOnEachWeight) {
     EXPECT_EQ(weight.op, "DequantizeLinear");
     EXPECT_EQ(graph.value(weight.input(0)).dtype, DType::kInt8);
     EXPECT_EQ(weight.Int("axis", -7), 0);
-    if (node.has_input(2)) EXPECT_EQ(graph.value(node.input(2)).dtype, DType::kFloat32);  // the bias stays
+    if (node.has_input(2)) {
+      EXPECT_EQ(graph.value(node.input(2)).dtype, DType::kFloat32);  // the bias stays
+    }
   }
   // No float weights are left.
   for (const Value& value : graph.values) {
@@ -87,7 +89,9 @@ TEST_F(ApplyTest, SharedWeightsStayShared) {
 TEST_F(ApplyTest, KeepsNodesNearTheirReaders) {
   const Graph graph = ApplyRecipe(prepared_, recipe_).value();
   for (size_t n = 0; n + 1 < graph.nodes.size(); ++n) {
-    if (graph.nodes[n].op == "QuantizeLinear") EXPECT_EQ(graph.nodes[n + 1].op, "DequantizeLinear");
+    if (graph.nodes[n].op == "QuantizeLinear") {
+      EXPECT_EQ(graph.nodes[n + 1].op, "DequantizeLinear");
+    }
   }
   EXPECT_EQ(graph.nodes.back().op, "Conv");
 }
