@@ -219,6 +219,31 @@ class KeepFloat(Quantize):
         self.assertIn("'sevond' matches no node", self.refused(*self.small(), "--keep-float", "sevond"))
 
 
+class Remedies(Quantize):
+    def test_planted_outliers_are_equalized(self):
+        """The hard encoder is the nano one with channels rescaled: what is lost to that comes back."""
+        run = lambda *flags: self.octavo("quantize", HARD_ENCODER, "--data", self.photos, "--preprocess", "sam",
+                                         "--eval-data", self.photos, "-o", "q.onnx", "--json", "-", *flags).json
+        plain = run("--no-remedy", "all")
+        self.assertLess(plain["score"], 10)
+        self.assertEqual(plain["remedies"], [])
+        others = [flag for name in ("smooth-norm", "migrate-depthwise", "migrate", "clip-weights", "correct-bias")
+                  for flag in ("--no-remedy", name)]
+        report = run(*others)
+        self.assertEqual([r["name"] for r in report["remedies"]], ["equalize"])
+        self.assertTrue(report["remedies"][0]["kept"])
+        self.assertGreater(report["score"], 28)
+        # The recipe alone makes the same file.
+        self.octavo("quantize", HARD_ENCODER, "--recipe", "q.onnx.recipe.json", "-o", "again.onnx")
+        self.assertEqual((self.folder / "q.onnx").read_bytes(), (self.folder / "again.onnx").read_bytes())
+
+    def test_what_cannot_be(self):
+        self.assertIn("is no remedy", self.refused(*self.small(), "--remedy", "prayer"))
+        self.assertIn("need --data", self.refused(ENCODER, "--stats", self.stats, "--remedy", "equalize", "-o", "q.onnx"))
+        self.assertIn("another tool", self.refused(*self.small(), "--preset", "tensorrt8-implicit", "--remedy", "migrate"))
+        self.assertIn("calibration cache", self.refused(*self.small(), "--calibration-cache", "c", "--remedy", "migrate"))
+
+
 class Caches(Quantize):
     def write(self, **scales):
         lines = ["TRT-8501-EntropyCalibration2"]
