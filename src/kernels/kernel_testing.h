@@ -93,6 +93,8 @@ class TestOperand {
         return BFloat16ToFloat(At<uint16_t>(i));
       case DType::kInt64:
         return static_cast<float>(At<int64_t>(i));
+      case DType::kUInt8:
+        return static_cast<float>(At<uint8_t>(i));
       default:
         return static_cast<float>(At<int8_t>(i));
     }
@@ -107,6 +109,9 @@ class TestOperand {
         break;
       case DType::kInt64:
         Put(i, static_cast<int64_t>(value));
+        break;
+      case DType::kUInt8:
+        Put(i, static_cast<uint8_t>(value));
         break;
       default:
         Put(i, static_cast<int8_t>(value));
