@@ -5,8 +5,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-# A model, and one array per graph input, in the order of the inputs.
-Case = collections.namedtuple("Case", "name model inputs")
+# A model, and one array per graph input, in the order of the inputs. `slack`: what quantizers may add to the tolerance of each
+# output, in its units; integers without slack must be equal.
+Case = collections.namedtuple("Case", "name model inputs slack", defaults=((),))
 
 
 def value_info(name, array):

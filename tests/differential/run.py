@@ -108,21 +108,23 @@ def tolerance(case, expected):
 def compare(case, index, expected, actual):
     if actual.dtype != expected.dtype or actual.shape != expected.shape:
         raise AssertionError(f"output {index} is {actual.dtype} {actual.shape}, not {expected.dtype} {expected.shape}")
-    if expected.dtype.kind != "f":
-        wrong = np.argwhere(actual != expected)
-        if len(wrong):
-            at = tuple(wrong[0])
-            raise AssertionError(f"output {index}{list(map(int, at))} is {actual[at]}, not {expected[at]} ({len(wrong)} differ)")
-        return
+    slack = case.slack[index] if case.slack else 0
     with np.errstate(invalid="ignore"):
-        difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
-    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
-    allowed = tolerance(case, expected)
-    wrong = np.argwhere(~same & ~(difference <= allowed))
+        if expected.dtype.kind == "f" or slack:
+            difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+        else:
+            difference = (actual != expected).astype(np.float64)  # float64 cannot tell all of int64 apart
+    same = (actual == expected) | (np.isnan(actual) & np.isnan(expected)) if expected.dtype.kind == "f" else actual == expected
+    allowed = tolerance(case, expected) if expected.dtype.kind == "f" else 0.0
+    wrong = np.argwhere(~same & ~(difference <= allowed + slack))
     if len(wrong):
         at = tuple(wrong[0])
         raise AssertionError(f"output {index}{list(map(int, at))} is {actual[at]!r}, not {expected[at]!r}: {len(wrong)} of "
-                             f"{expected.size} differ by more than {allowed:.2e}, at most by {np.nanmax(difference):.2e}")
+                             f"{expected.size} differ by more than {allowed + slack:.2e}, at most by {np.nanmax(difference):.2e}")
+    # Slack is for the rare value next to a tie, not for a bias.
+    slack_needed = int(np.count_nonzero(~same & ~(difference <= allowed)))
+    if slack_needed > 1 + expected.size // 20:
+        raise AssertionError(f"output {index}: {slack_needed} of {expected.size} round the other way")
 
 
 def check(binary, engine, case):
