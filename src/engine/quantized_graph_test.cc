@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "engine/quantized_graph_testing.h"
+#include "octavo/onnx.h"
 
 namespace octavo {
 namespace {
@@ -723,6 +724,36 @@ TEST(HostileQuantizers, OutputTypesThatNobodyHas) {
     g.graph.opsets[""] = 21;
     g.Output(g.Op("QuantizeLinear", {g.x, g.Scalar(0.1f)}, {{"output_dtype", type}}));
     ExpectError(g, "QuantizeLinear", "quantizes to");
+  }
+}
+
+TEST(HostileQuantizers, Files) {
+  const std::vector<std::pair<const char*, const char*>> files = {
+      {"good", ""},
+      {"int4", "initializer 'w': its element type int4 is not supported"},
+      {"float8", "initializer 'w': its element type float8e4m3fn is not supported"},
+      {"float8_activation", "initializer 'z': its element type float8e4m3fn is not supported"},
+      {"blocked", "DequantizeLinear 'dequantize_w': its scale is blocked"},
+      {"int32_zero_point", "DequantizeLinear 'dequantize_w': its zero point is int32, its input int8"},
+      {"wrong_axis", "DequantizeLinear 'dequantize_w': axis 5 is out of range"},
+      {"scale_count", "DequantizeLinear 'dequantize_w': it has 3 scales for axis 1, which has 2 slices"},
+      {"zero_scale", "DequantizeLinear 'dequantize_w': its scale is 0;"},
+      {"negative_scale", "DequantizeLinear 'dequantize_w': its scale is -0.5;"},
+      {"nan_scale", "DequantizeLinear 'dequantize_w': its scale is nan;"},
+      {"infinite_scale", "DequantizeLinear 'dequantize_w': its scale is inf;"},
+      {"denormal_scale", "DequantizeLinear 'dequantize_w': its scale is 1e-40;"},
+  };
+  for (const auto& [name, text] : files) {
+    SCOPED_TRACE(name);
+    const auto run = [&, file = name]() -> Status {
+      OCTAVO_ASSIGN(Graph graph,
+                    LoadOnnx(std::string(OCTAVO_SOURCE_DIR "/tests/corpora/onnx/quantize_") + file + ".onnx"));
+      OCTAVO_ASSIGN(Session session, Session::Create(std::move(graph)));
+      return session.Run(std::vector<Tensor>{*Tensor::Zeros(DType::kFloat32, {3, 4})}).status();
+    };
+    const Status status = run();
+    EXPECT_EQ(status.ok(), *text == 0) << status.message();
+    EXPECT_THAT(status.message(), HasSubstr(text));
   }
 }
 

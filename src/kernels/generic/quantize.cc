@@ -1,4 +1,6 @@
 // QuantizeLinear and DequantizeLinear, in the arithmetic of docs/numerics.md.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -37,8 +39,8 @@ Status CheckScales(const Operand& operand, const void* data) {
   for (int64_t i = 0; i < count; ++i) {
     const float scale = static_cast<const float*>(data)[i * stride];
     if (!IsUsableScale(scale)) {
-      return InvalidArgument("its scale is " + std::to_string(scale) +
-                             "; scales must be positive normal numbers of at most 2^126");
+      return InvalidArgument(
+          fmt::format("its scale is {}; scales must be positive normal numbers of at most 2^126", scale));
     }
   }
   return {};
