@@ -70,7 +70,8 @@ Status WriteCrops(const std::string& folder) {
                                                       {right / 2, bottom / 2, w, h}}};
     for (size_t i = 0; i < crops.size(); ++i) {
       const auto& c = crops[i];
-      OCTAVO_RETURN_IF_ERROR(SavePng(fmt::format("{}/{}-{}.png", folder, Stem(path), i), Crop(image, c[0], c[1], c[2], c[3])));
+      OCTAVO_RETURN_IF_ERROR(
+          SavePng(fmt::format("{}/{}-{}.png", folder, Stem(path), i), Crop(image, c[0], c[1], c[2], c[3])));
     }
   }
   return {};
@@ -183,7 +184,8 @@ void PrintVariants(const Report& report, const std::vector<std::vector<Variant>>
     for (const Variant& v : variants) {
       const bool same = v.sqnr_db >= kIdenticalDb;
       table.AddRow({v.model, v.form, fmt::format("{:.3f}", v.mean_iou), fmt::format("{:.3f}", v.worst_iou),
-                    same ? "-" : fmt::format("{:.1f}", v.sqnr_db), fmt::format("{:.1f}", SummarizeTimings(v.times).median),
+                    same ? "-" : fmt::format("{:.1f}", v.sqnr_db),
+                    fmt::format("{:.1f}", SummarizeTimings(v.times).median),
                     fmt::format("{:.1f}", static_cast<double>(FileBytes(v.path)) / 1e6)});
     }
   }
@@ -221,7 +223,8 @@ Result<ExitCode> RunDemo(const DemoFlags& flags) {
   OCTAVO_ASSIGN(const auto decoder, OpenSession(std::move(decoder_graph), flags.threads));
 
   const std::array<std::pair<const char*, const char*>, 2> encoders = {
-      {{"plain", "models/efficientvit-sam-nano-encoder.onnx"}, {"hard", "models/efficientvit-sam-nano-hard-encoder.onnx"}}};
+      {{"plain", "models/efficientvit-sam-nano-encoder.onnx"},
+       {"hard", "models/efficientvit-sam-nano-hard-encoder.onnx"}}};
   std::vector<std::vector<Variant>> models;
   std::vector<std::vector<Image>> pictures;
   Progress progress("quantizing and judging", static_cast<int64_t>(encoders.size()));
@@ -240,11 +243,14 @@ Result<ExitCode> RunDemo(const DemoFlags& flags) {
   }
   const std::string sheet = flags.folder + "/overlays.png";
   OCTAVO_RETURN_IF_ERROR(SavePng(sheet, SideBySide(pictures)));
-  flags.report.Print("Calibrated on crops of three pictures, judged on a fourth; the masks of {} boxes against FP32's\n\n",
-                     prompts.size());
+  flags.report.Print(
+      "Calibrated on crops of three pictures, judged on a fourth; the masks of {} boxes against FP32's\n\n",
+      prompts.size());
   PrintVariants(flags.report, models);
-  flags.report.Print("\nTop: the plain encoder; bottom: the same function with outlier channels.\n"
-                     "Left to right: FP32, naive INT8 (as TensorRT 8 by itself), Octavo INT8\n{}\n", sheet);
+  flags.report.Print(
+      "\nTop: the plain encoder; bottom: the same function with outlier channels.\n"
+      "Left to right: FP32, naive INT8 (as TensorRT 8 by itself), Octavo INT8\n{}\n",
+      sheet);
   OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson({{"overlays", sheet}, {"results", VariantsJson(models)}}));
   return kDone;
 }
@@ -253,7 +259,8 @@ Result<ExitCode> RunDemo(const DemoFlags& flags) {
 
 void AddDemoCommand(CLI::App& app, Action& action) {
   CLI::App* command = AddSubcommand(
-      app, "demo", "Quantize the embedded encoders, and show what becomes of their masks in FP32, naive INT8 and Octavo's",
+      app, "demo",
+      "Quantize the embedded encoders, and show what becomes of their masks in FP32, naive INT8 and Octavo's",
       {"octavo demo", "octavo demo -o /tmp/demo --json -"});
   auto flags = std::make_shared<DemoFlags>();
   command->add_option("-o,--output", flags->folder, "Folder for calibration crops, models and pictures")

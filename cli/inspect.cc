@@ -62,14 +62,10 @@ Json PlanJson(const PlanInfo& plan) {
   for (const UnfusedQuantization& u : plan.unfused) {
     unfused.push_back({{"node", u.node}, {"op", u.op}, {"reason", u.reason}});
   }
-  return {{"int8_macs_share", plan.int8_macs_share()},
-          {"int8_macs", plan.int8_macs},
-          {"contraction_macs", plan.contraction_macs},
-          {"unfused", unfused},
-          {"arena_bytes", plan.arena_bytes},
-          {"weight_bytes", plan.weight_bytes},
-          {"compile_ms", plan.compile_seconds * 1e3},
-          {"steps", steps}};
+  return {{"int8_macs_share", plan.int8_macs_share()}, {"int8_macs", plan.int8_macs},
+          {"contraction_macs", plan.contraction_macs}, {"unfused", unfused},
+          {"arena_bytes", plan.arena_bytes},           {"weight_bytes", plan.weight_bytes},
+          {"compile_ms", plan.compile_seconds * 1e3},  {"steps", steps}};
 }
 
 Json SummaryJson(const std::string& model, const ModelSummary& summary) {
@@ -174,8 +170,7 @@ void PrintQuantization(const Report& report, const PlanInfo& plan) {
   Table layers("lllrl", {"  layer", "precision", "op", "MACs", "kernel"});
   for (const StepInfo& step : plan.steps) {
     if (step.macs == 0) continue;
-    layers.AddRow(
-        {"  " + step.node, step.precision, step.op, Short(static_cast<double>(step.macs)), step.kernel});
+    layers.AddRow({"  " + step.node, step.precision, step.op, Short(static_cast<double>(step.macs)), step.kernel});
   }
   layers.Print(report.stream());
   if (plan.unfused.empty()) {
@@ -236,11 +231,12 @@ Result<ExitCode> InspectModel(const InspectFlags& flags) {
 }  // namespace
 
 void AddInspectCommand(CLI::App& app, Action& action) {
-  CLI::App* command =
-      AddSubcommand(app, "inspect", "Show what a model is made of: interface, ops, cost, patterns that passes find; of a quantized one also "
-                    "the precision that each layer really runs in",
-                    {"octavo inspect model.onnx", "octavo inspect model.onnx --layers --plan --precision bf16",
-                     "octavo inspect model.onnx --input-shape input_image=1x3x512x512 --json model.json"});
+  CLI::App* command = AddSubcommand(
+      app, "inspect",
+      "Show what a model is made of: interface, ops, cost, patterns that passes find; of a quantized one also "
+      "the precision that each layer really runs in",
+      {"octavo inspect model.onnx", "octavo inspect model.onnx --layers --plan --precision bf16",
+       "octavo inspect model.onnx --input-shape input_image=1x3x512x512 --json model.json"});
   auto flags = std::make_shared<InspectFlags>();
   command->add_option("MODEL", flags->model, "ONNX file")->required();
   AddRepeatable(*command, "--input-shape", flags->input_shapes,

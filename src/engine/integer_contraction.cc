@@ -187,13 +187,13 @@ class Contraction {
     if (!depthwise_ && spec_.groups == 1) {
       // At least this many pixels a block, for the weights' sake.
       const int64_t pixels = std::max<int64_t>(frame_.out_columns, std::min<int64_t>(64, frame_.flat ? 64 : 1));
-      while (chunk_channels_ % 32 == 0 && chunk_channels_ > kMinChannels && pixels * chunk_channels_ * 4 > kSumBytes * 2) {
+      while (chunk_channels_ % 32 == 0 && chunk_channels_ > kMinChannels &&
+             pixels * chunk_channels_ * 4 > kSumBytes * 2) {
         chunk_channels_ /= 2;
       }
     }
     const int64_t row_bytes = std::max<int64_t>(1, row_sums / frame_.out_channels * chunk_channels_);
-    const int64_t source_row =
-        std::max<int64_t>(1, frame_.row.stride * frame_.source_columns() * frame_.in_channels);
+    const int64_t source_row = std::max<int64_t>(1, frame_.row.stride * frame_.source_columns() * frame_.in_channels);
     int64_t rows = std::max<int64_t>(1, std::min(kSumBytes / row_bytes, kSourceBytes / source_row));
     rows = std::min(rows, frame_.out_rows);
     // Blocks of nearly equal size, a multiple of the threads where there is more than one block for each.
@@ -312,8 +312,8 @@ class Contraction {
     const int64_t per_image = CeilDivide(frame_.out_rows, rows_per_block_);
     const int64_t n = block / per_image, row = block % per_image * rows_per_block_;
     const int64_t rows = std::min(rows_per_block_, frame_.out_rows - row);
-    const auto* image = static_cast<const uint8_t*>(args.inputs[0]) +
-                        n * frame_.in_rows * frame_.in_columns * frame_.in_channels;
+    const auto* image =
+        static_cast<const uint8_t*>(args.inputs[0]) + n * frame_.in_rows * frame_.in_columns * frame_.in_channels;
     const uint8_t* src = image + row * frame_.row.stride * frame_.in_columns * frame_.in_channels;
     if (frame_.copies) {
       auto* copy = reinterpret_cast<uint8_t*>(scratch + source_offset_);

@@ -30,9 +30,9 @@ struct IntegerContractionSpec {
   Dims src_dims, dst_dims;       // (N, C, [H,] W); src is channels-last and dense
   std::vector<WindowAxis> axes;  // per spatial axis
   int64_t groups = 1;
-  int32_t src_zero_point = 0;    // src is uint8; padding is this value
+  int32_t src_zero_point = 0;  // src is uint8; padding is this value
   IntegerWeights weights;
-  Epilogue epilogue;             // parts and compensation are filled in here
+  Epilogue epilogue;                              // parts and compensation are filled in here
   std::vector<PixelPlacement> operands, outputs;  // as many as the epilogue's
   int threads = 1;
 };

@@ -115,8 +115,11 @@ TEST_P(IntegerKernels, ConvolutionsGiveTheReferencesBits) {
   const bool window = !large_product && random.Int(0, 3) != 0;
   ReferenceConvolution r;
   IntegerContractionSpec spec;
-  const WindowAxis large{.kernel = 3, .stride = 1, .dilation = 1, .pad_begin = 1, .pad_end = 1, .input = 75, .output = 75};
-  const WindowAxis row = large_image ? large : two_axes ? RandomAxis(random, window) : WindowAxis{.input = 1, .output = 1};
+  const WindowAxis large{
+      .kernel = 3, .stride = 1, .dilation = 1, .pad_begin = 1, .pad_end = 1, .input = 75, .output = 75};
+  const WindowAxis row = large_image ? large
+                         : two_axes  ? RandomAxis(random, window)
+                                     : WindowAxis{.input = 1, .output = 1};
   const WindowAxis column = large_image     ? large
                             : large_product ? WindowAxis{.input = 301, .output = 301}
                                             : RandomAxis(random, window);
@@ -162,9 +165,9 @@ TEST_P(IntegerKernels, ConvolutionsGiveTheReferencesBits) {
   add.kind = EpilogueStage::Kind::kAdd;
   epilogue.stages = {unary, channel, add};
   const bool quantized_operand = random.Int(0, 1) == 0;
-  const EpilogueOperand operand =
-      quantized_operand ? EpilogueOperand{DType::kUInt8, random.Real(0.01f, 0.05f), static_cast<int32_t>(random.Int(0, 255))}
-                        : EpilogueOperand{};
+  const EpilogueOperand operand = quantized_operand ? EpilogueOperand{DType::kUInt8, random.Real(0.01f, 0.05f),
+                                                                      static_cast<int32_t>(random.Int(0, 255))}
+                                                    : EpilogueOperand{};
   epilogue.operands = {operand};
   const EpilogueOutput bytes{random.Int(0, 1) == 0 ? DType::kUInt8 : DType::kInt8, random.Real(0.01f, 0.1f), 3};
   epilogue.outputs = {{DType::kFloat32, 1, 0}, bytes};
@@ -188,7 +191,8 @@ TEST_P(IntegerKernels, ConvolutionsGiveTheReferencesBits) {
     std::vector<float> real(sums.size());
     std::vector<uint8_t> q(sums.size());
     Scratch scratch(built->kernel.scratch_bytes);
-    const void* in[] = {x.data(), quantized_operand ? static_cast<const void*>(operand_bytes.data()) : operand_floats.data()};
+    const void* in[] = {x.data(),
+                        quantized_operand ? static_cast<const void*>(operand_bytes.data()) : operand_floats.data()};
     void* out[] = {real.data(), q.data()};
     ASSERT_TRUE(built->kernel.run({in, out, scratch.data()}).ok());
     size_t wrong = 0;
@@ -203,7 +207,8 @@ TEST_P(IntegerKernels, ConvolutionsGiveTheReferencesBits) {
       const int32_t expected = ReferenceQuantize(v, bytes.scale, bytes.zero_point, is_signed);
       const int32_t got = is_signed ? static_cast<int8_t>(q[i]) : q[i];
       if (Bits(v) != Bits(real[i]) || expected != got) {
-        if (wrong++ == 0) ADD_FAILURE() << "element " << i << ": " << real[i] << ", " << got << " for " << v << ", " << expected;
+        if (wrong++ == 0)
+          ADD_FAILURE() << "element " << i << ": " << real[i] << ", " << got << " for " << v << ", " << expected;
       }
     }
     ASSERT_EQ(wrong, 0u) << built->implementation << " threads " << threads << " src " << ToString(spec.src_dims)

@@ -242,13 +242,13 @@ class Lowering {
       step.info.kernel = "watch";
       step.info.precision = PrecisionName(storage.dtype);
       step.info.output_dims = v.dims;
-      step.kernel.run = [watch = options_.watch, index = it->second,
-                         view = TensorView{storage.dtype, v.dims, storage.strides, nullptr}](
-                            const KernelArgs& args) mutable {
-        view.data = args.inputs[0];
-        (*watch)(index, view);
-        return Status();
-      };
+      step.kernel.run =
+          [watch = options_.watch, index = it->second,
+           view = TensorView{storage.dtype, v.dims, storage.strides, nullptr}](const KernelArgs& args) mutable {
+            view.data = args.inputs[0];
+            (*watch)(index, view);
+            return Status();
+          };
       AddStep(std::move(step), {SlotOf(storage)}, {});
     }
     watched_.erase(first, last);
@@ -1103,7 +1103,7 @@ class Lowering {
   OneDnnBuilder onednn_;
   bool bf16_ = false, bf16_kernels_ = false;
   std::vector<std::vector<Storage>> storages_;  // per value; the first is how it was made
-  size_t output_count_ = 0;  // of graph_.outputs; what follows is watched
+  size_t output_count_ = 0;                     // of graph_.outputs; what follows is watched
   std::unordered_map<ValueId, int> output_index_;
   std::unordered_multimap<ValueId, size_t> watched_;  // not yet handed over
   std::unordered_map<NodeId, NodeId> bias_nodes_;

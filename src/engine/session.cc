@@ -118,9 +118,9 @@ struct Session::Impl {
     Compiled compiled;
     compiled.key = ShapesKey(input_dims);
     compiled.input_dims = input_dims;
-    OCTAVO_ASSIGN(compiled.plan, CompilePlan(std::move(bound),
-                                             {options.threads, options.precision, options.watched.size(), &options.watch},
-                                             weights));
+    OCTAVO_ASSIGN(compiled.plan,
+                  CompilePlan(std::move(bound),
+                              {options.threads, options.precision, options.watched.size(), &options.watch}, weights));
     Plan& plan = *compiled.plan;
     const auto bytes = static_cast<size_t>(std::max<int64_t>(64, plan.arena_bytes));
     compiled.arena = Arena(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{64}, std::nothrow)));
@@ -137,7 +137,8 @@ struct Session::Impl {
     int64_t macs = 0;
     for (const Node& node : bound.nodes) {
       const OpTraits* traits = FindOp(node.domain, node.op);
-      if (!node.removed && traits != nullptr && traits->op_class == OpClass::kContraction) macs += CountMacs(bound, node);
+      if (!node.removed && traits != nullptr && traits->op_class == OpClass::kContraction)
+        macs += CountMacs(bound, node);
     }
     return macs;
   }
@@ -311,8 +312,8 @@ Result<std::vector<Tensor>> Session::Run(const std::map<std::string, Tensor>& in
     ordered.push_back(it->second);
   }
   for (const auto& given : inputs) {
-    const bool known = std::any_of(impl_->inputs.begin(), impl_->inputs.end(),
-                                   [&](const Value& v) { return v.name == given.first; });
+    const bool known =
+        std::any_of(impl_->inputs.begin(), impl_->inputs.end(), [&](const Value& v) { return v.name == given.first; });
     if (!known) return InvalidArgument(fmt::format("the model has no input '{}'", given.first));
   }
   return Run(ordered);

@@ -28,8 +28,7 @@ Status CheckScale(const Node& node, InferArgs inputs) {
     return InvalidArgument("its zero point has shape " + ToString(zero_point.dims) + ", its scale " + ToString(dims));
   }
   if (dims.empty() || dims[0] == 1) return {};
-  OCTAVO_ASSIGN(const int64_t axis,
-                NormalizeAxis(node.Int("axis", 1), static_cast<int64_t>(inputs[0].dims.size())));
+  OCTAVO_ASSIGN(const int64_t axis, NormalizeAxis(node.Int("axis", 1), static_cast<int64_t>(inputs[0].dims.size())));
   const int64_t size = inputs[0].dims[static_cast<size_t>(axis)];
   if (size == dims[0]) return {};
   return InvalidArgument("it has " + std::to_string(dims[0]) + " scales for axis " + std::to_string(axis) +
@@ -47,7 +46,8 @@ Inferred InferQuantizeLinear(const Node& node, int64_t, InferArgs inputs) {
   DType to = DType::kUInt8;
   if (const int64_t number = node.Int("output_dtype", 0); number != 0) {
     const std::optional<DType> named = DTypeFromOnnx(number);
-    if (!named) return Unsupported("it quantizes to ONNX type " + std::to_string(number) + ", which Octavo does not have");
+    if (!named)
+      return Unsupported("it quantizes to ONNX type " + std::to_string(number) + ", which Octavo does not have");
     to = *named;
   }
   if (const InferInput& zero_point = InputAt(inputs, 2); zero_point.present) to = zero_point.dtype;

@@ -75,7 +75,8 @@ Status CheckQuantizeParams(const QuantizeParams& params) {
   const IntegerRange range = RangeOf(params.dtype);
   for (const int32_t zero_point : params.zero_points) {
     if (zero_point >= range.low && zero_point <= range.high) continue;
-    return InvalidArgument(fmt::format("its zero point is {}, out of the range of {}", zero_point, NameOf(params.dtype)));
+    return InvalidArgument(
+        fmt::format("its zero point is {}, out of the range of {}", zero_point, NameOf(params.dtype)));
   }
   return {};
 }

@@ -60,7 +60,8 @@ void AddTensor(const TensorView& view, const ObservedTensor& observed, ChannelMo
 
 }  // namespace
 
-Result<std::map<ValueId, ChannelMoments>> MeasureChannels(const Graph& graph, const std::vector<ObservedTensor>& observed,
+Result<std::map<ValueId, ChannelMoments>> MeasureChannels(const Graph& graph,
+                                                          const std::vector<ObservedTensor>& observed,
                                                           const Dataset& data, size_t samples, int threads) {
   std::map<ValueId, ChannelMoments> moments;
   SessionOptions options;

@@ -12,10 +12,10 @@
 namespace octavo {
 
 struct ChannelMoments {
-  std::vector<float> low, high;            // over all samples, 0 included
-  std::vector<double> mean, mean_square;   // of x, of x^2
-  std::vector<double> mean_mapped;         // of map(x), see below
-  int64_t count = 0;                       // elements per channel
+  std::vector<float> low, high;           // over all samples, 0 included
+  std::vector<double> mean, mean_square;  // of x, of x^2
+  std::vector<double> mean_mapped;        // of map(x), see below
+  int64_t count = 0;                      // elements per channel
 };
 
 struct ObservedTensor {
@@ -25,7 +25,8 @@ struct ObservedTensor {
 };
 
 // By value. Runs `graph`, float32, over the first `samples` of `data`. A tensor may be listed once.
-Result<std::map<ValueId, ChannelMoments>> MeasureChannels(const Graph& graph, const std::vector<ObservedTensor>& observed,
+Result<std::map<ValueId, ChannelMoments>> MeasureChannels(const Graph& graph,
+                                                          const std::vector<ObservedTensor>& observed,
                                                           const Dataset& data, size_t samples, int threads);
 
 }  // namespace octavo

@@ -38,7 +38,8 @@ FoldedWeights Fold(const Graph& graph, const Node& node) {
   const Dims& dims = tensor.dims();
   FoldedWeights folded;
   folded.groups = node.Int("group", 1);
-  const bool transposed = node.Is("ConvTranspose") || node.Is("MatMul") || (node.Is("Gemm") && node.Int("transB", 0) == 0);
+  const bool transposed =
+      node.Is("ConvTranspose") || node.Is("MatMul") || (node.Is("Gemm") && node.Int("transB", 0) == 0);
   for (size_t d = 2; d < dims.size(); ++d) folded.window *= dims[d];
   folded.outputs = transposed ? dims[1] * folded.groups : dims[0];
   folded.inputs_per_group = transposed ? dims[0] / folded.groups : dims[1];
@@ -64,8 +65,8 @@ FoldedWeights Fold(const Graph& graph, const Node& node) {
 
 // One quantized tensor: scales of its channels, and the contractions that read it.
 struct Operand {
-  std::vector<ScaleSum> scales;            // by channel, over free variables
-  std::vector<double> low, high, power;    // max(-x), max(x), mean x^2 by channel, before scaling
+  std::vector<ScaleSum> scales;          // by channel, over free variables
+  std::vector<double> low, high, power;  // max(-x), max(x), mean x^2 by channel, before scaling
   struct Reader {
     FoldedWeights weights;
     std::vector<double> column;  // by channel: mean over outputs of sum w^2 / output power
@@ -244,7 +245,8 @@ class Equalizer {
     std::vector<NodeId> readers;
     for (const NodeId id : edge.consumers) {
       const Node& node = graph_.node(id);
-      const bool reads = node.input(0) == edge.tensor && node.inputs.size() >= 2 && graph_.value(node.input(1)).is_constant();
+      const bool reads =
+          node.input(0) == edge.tensor && node.inputs.size() >= 2 && graph_.value(node.input(1)).is_constant();
       const bool known = node.Is("Conv") || node.Is("ConvTranspose") ||
                          ((node.Is("MatMul") || (node.Is("Gemm") && node.Int("transA", 0) == 0)) &&
                           graph_.value(node.input(1)).dims.size() == 2);

@@ -299,9 +299,9 @@ Status ReadList(const ObjectReader& reader, const char* key, const std::string& 
 
 Result<Recipe> ReadRecipe(const Json& document, const std::string& source) {
   const ObjectReader reader(document, source);
-  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys(
-      {"octavo_recipe", "fingerprint", "target", "preset", "estimator", "activations", "weights", "float", "remedies",
-       "migrations", "rescales", "biases"}));
+  OCTAVO_RETURN_IF_ERROR(
+      reader.CheckKeys({"octavo_recipe", "fingerprint", "target", "preset", "estimator", "activations", "weights",
+                        "float", "remedies", "migrations", "rescales", "biases"}));
   OCTAVO_ASSIGN(const int version, reader.Int("octavo_recipe"));
   if (version != kVersionOfFormat) {
     return BadFile(

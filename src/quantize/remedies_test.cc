@@ -29,7 +29,8 @@ class RemedyTest : public testing::Test {
     std::vector<float> values;
     for (int64_t row = 0; row < dims[0]; ++row) {
       for (int64_t column = 0; column < dims[1]; ++column) {
-        const auto out = static_cast<size_t>(transposed ? column : row), in = static_cast<size_t>(transposed ? row : column);
+        const auto out = static_cast<size_t>(transposed ? column : row),
+                   in = static_cast<size_t>(transposed ? row : column);
         const float up = out_scale.empty() ? 1 : out_scale[out], down = in_scale.empty() ? 1 : in_scale[in];
         values.push_back(uniform(random_) * up / down);
       }
@@ -119,7 +120,8 @@ TEST_F(RemedyTest, SmoothNormMovesOutliersIntoTheLinear) {
   const ValueId square = builder_.Op("Pow", {centred, builder_.Scalar(2)});
   const ValueId variance = builder_.Op("ReduceMean", {square}, {{"axes", std::vector<int64_t>{-1}}});
   const ValueId deviation = builder_.Op("Sqrt", {builder_.Op("Add", {variance, builder_.Scalar(1e-5f)})});
-  const ValueId scaled = builder_.Op("Mul", {builder_.Op("Div", {centred, deviation}), builder_.Constant({8}, planted)});
+  const ValueId scaled =
+      builder_.Op("Mul", {builder_.Op("Div", {centred, deviation}), builder_.Constant({8}, planted)});
   const ValueId normal = builder_.Op("Add", {scaled, builder_.Constant({8}, {0, 6, 0, 0, 0, 0, 0, 0})});
   Finish(builder_.Op("MatMul", {normal, Weights({8, 6}, {}, planted, true)}), {1, 9, 8});
   ExpectHelps("smooth-norm", 10, 0);

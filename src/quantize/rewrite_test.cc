@@ -56,7 +56,8 @@ TEST_F(RewriteTest, LeavesSharedConstantsOfOthersAlone) {
 
 TEST_F(RewriteTest, RefusesWhatDoesNotFit) {
   const float infinite = std::numeric_limits<float>::infinity();
-  const auto migration = [&](const std::string& tensor, const std::string& node, Dims dims, std::vector<float> factors) {
+  const auto migration = [&](const std::string& tensor, const std::string& node, Dims dims,
+                             std::vector<float> factors) {
     Recipe recipe;
     recipe.migrations = {{tensor, {node}, std::move(dims), std::move(factors)}};
     return Error(recipe);

@@ -17,7 +17,7 @@ TEST(ScaleAlgebra, AddsAndCancels) {
 TEST(ScaleAlgebra, EquationsHoldAfterwards) {
   ScaleAlgebra algebra;
   const int a = algebra.Fresh(), b = algebra.Fresh(), c = algebra.Fresh();
-  algebra.Equate(c, algebra.Add(a, b, -1));          // c = a - b
+  algebra.Equate(c, algebra.Add(a, b, -1));            // c = a - b
   algebra.Equate(algebra.Add(b, c), algebra.Fresh());  // d = b + c = a
   EXPECT_EQ(algebra.Resolve(algebra.Add(c, b)), algebra.Resolve(a));
   EXPECT_EQ(algebra.Resolve(a), (ScaleSum{{0, 1}}));  // older variables stay

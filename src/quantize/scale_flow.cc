@@ -65,7 +65,8 @@ ScaleLabels Compressed(ScaleLabels labels) {
     });
     if (varies) continue;
     ScaleLabels smaller{kept, std::vector<int>(static_cast<size_t>(ElementCount(kept)))};
-    ForEachIndex(kept, [&](const Dims& index, size_t at) { smaller.ids[at] = labels.ids[OffsetIn(labels.dims, index)]; });
+    ForEachIndex(kept,
+                 [&](const Dims& index, size_t at) { smaller.ids[at] = labels.ids[OffsetIn(labels.dims, index)]; });
     labels = std::move(smaller);
   }
   return labels;
@@ -81,8 +82,8 @@ bool IsZero(const ScaleLabels& labels) {
 struct WeightLayout {
   int in_axis = 1, out_axis = 1;  // of the activations
   int64_t groups = 1, in_per_group = 1, out_channels = 1;
-  bool transposed = false;        // (I, O/g, ...) instead of (O, I/g, ...)
-  bool is_product = false;        // MatMul, Gemm: rank 2
+  bool transposed = false;  // (I, O/g, ...) instead of (O, I/g, ...)
+  bool is_product = false;  // MatMul, Gemm: rank 2
 };
 
 class FlowSolver {
@@ -514,8 +515,7 @@ ScaleRewrites MakeScaleRewrites(const Graph& graph, ScaleFlow& flow, const std::
     for (const ConstantRescale::Term& term : rescale.terms) {
       std::vector<float> factors = Factors(flow.algebra, term.labels, term.times, octaves);
       if (factors.empty()) continue;
-      rewrites.rescales.push_back(
-          {graph.node(rescale.node).name, rescale.input, term.labels.dims, std::move(factors)});
+      rewrites.rescales.push_back({graph.node(rescale.node).name, rescale.input, term.labels.dims, std::move(factors)});
     }
   }
   return rewrites;
@@ -533,8 +533,8 @@ ScaleLabels ScaleFlow::LabelsFor(ValueId tensor, NodeId consumer) {
     if (std::find(point.consumers.begin(), point.consumers.end(), consumer) == point.consumers.end()) continue;
     ScaleLabels sum{Broadcast(plain.dims, point.labels.dims), {}};
     ForEachIndex(sum.dims, [&](const Dims& index, size_t) {
-      sum.ids.push_back(algebra.Add(plain.ids[OffsetIn(plain.dims, index)],
-                                    point.labels.ids[OffsetIn(point.labels.dims, index)]));
+      sum.ids.push_back(
+          algebra.Add(plain.ids[OffsetIn(plain.dims, index)], point.labels.ids[OffsetIn(point.labels.dims, index)]));
     });
     return sum;
   }

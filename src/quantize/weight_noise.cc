@@ -13,10 +13,10 @@ namespace {
 // A contraction whose weights are quantized along their output channels.
 struct Contraction {
   const Node* node = nullptr;
-  size_t weight = 0;                               // its entry in the recipe
-  const ActivationRecipe* operand = nullptr;       // how its input is quantized; null: float
+  size_t weight = 0;                          // its entry in the recipe
+  const ActivationRecipe* operand = nullptr;  // how its input is quantized; null: float
   int64_t outputs = 0, inputs_per_group = 0, groups = 1, window = 1;
-  bool transposed = false;                         // weights are (I, O/g, ...)
+  bool transposed = false;  // weights are (I, O/g, ...)
 
   // Element `k` of the window of output `o` and the group's input `i`.
   size_t At(int64_t o, int64_t i, int64_t k) const {
@@ -112,8 +112,8 @@ class WeightNoise {
 
 float Rounded(float w, float scale) { return std::clamp(std::nearbyint(w / scale), -127.0f, 127.0f) * scale; }
 
-double RowNoise(const Contraction& contraction, std::span<const float> weights, const ChannelMoments& moments, int64_t o,
-                float scale) {
+double RowNoise(const Contraction& contraction, std::span<const float> weights, const ChannelMoments& moments,
+                int64_t o, float scale) {
   double noise = 0;
   for (int64_t i = 0; i < contraction.inputs_per_group; ++i) {
     double channel = 0;

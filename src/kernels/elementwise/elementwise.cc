@@ -496,7 +496,8 @@ Result<ParameterizedUnary> FindUnary(const Node& node) {
       {"Gelu", UnaryOp::kGelu},
   };
   ParameterizedUnary unary;
-  const auto* found = std::find_if(std::begin(kOps), std::end(kOps), [&](const auto& row) { return row.first == node.op; });
+  const auto* found =
+      std::find_if(std::begin(kOps), std::end(kOps), [&](const auto& row) { return row.first == node.op; });
   if (found == std::end(kOps)) return Unsupported("no fast elementwise kernel");
   unary.op = found->second;
   if (unary.op == UnaryOp::kGelu) {

@@ -121,9 +121,8 @@ Result<BoundKernel> BindQuantizeLinear(const BindContext& context) {
   OCTAVO_RETURN_IF_ERROR(CheckOperands(context));
   return ForDType(decltype(Join(RealTypes(), Types<int32_t>()))(), context.inputs[0].dtype,
                   [&]<typename X>(std::type_identity<X>) {
-                    return ForDType(QuantizedTypes(), context.outputs[0].dtype, [&]<typename Q>(std::type_identity<Q>) {
-                      return BindQuantize<X, Q>(context);
-                    });
+                    return ForDType(QuantizedTypes(), context.outputs[0].dtype,
+                                    [&]<typename Q>(std::type_identity<Q>) { return BindQuantize<X, Q>(context); });
                   });
 }
 
@@ -131,9 +130,8 @@ Result<BoundKernel> BindDequantizeLinear(const BindContext& context) {
   OCTAVO_RETURN_IF_ERROR(CheckOperands(context));
   return ForDType(decltype(Join(QuantizedTypes(), Types<int32_t>()))(), context.inputs[0].dtype,
                   [&]<typename Q>(std::type_identity<Q>) {
-                    return ForDType(Types<float, BFloat16>(), context.outputs[0].dtype, [&]<typename Y>(std::type_identity<Y>) {
-                      return BindDequantize<Q, Y>(context);
-                    });
+                    return ForDType(Types<float, BFloat16>(), context.outputs[0].dtype,
+                                    [&]<typename Y>(std::type_identity<Y>) { return BindDequantize<Q, Y>(context); });
                   });
 }
 

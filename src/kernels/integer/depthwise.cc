@@ -15,8 +15,8 @@ namespace {
 
 namespace hn = hwy::HWY_NAMESPACE;
 
-// Channels at a time. Two taps' bytes are interleaved and widened to 16 bits, so that one multiply-add of neighbours sums
-// both: x[t] w[t] + x[t+1] w[t+1].
+// Channels at a time. Two taps' bytes are interleaved and widened to 16 bits, so that one multiply-add of neighbours
+// sums both: x[t] w[t] + x[t+1] w[t+1].
 constexpr int64_t kChannels = 16;
 constexpr int64_t kMaxTaps = 1024;
 
@@ -74,8 +74,10 @@ void PixelsVector(const DepthwiseBlock& block, const Taps& taps, const uint8_t* 
     for (int i = 0; i < kPixels; ++i) {
       const auto a = hn::LoadU(d8, first + i * step), b = hn::LoadU(d8, second + i * step);
       // On x86 this is one multiply-add of neighbours, in order.
-      low[i] = hn::ReorderWidenMulAccumulate(d32, hn::PromoteTo(d16, hn::InterleaveLower(d8, a, b)), w_low, low[i], unused);
-      high[i] = hn::ReorderWidenMulAccumulate(d32, hn::PromoteTo(d16, hn::InterleaveUpper(d8, a, b)), w_high, high[i], unused);
+      low[i] =
+          hn::ReorderWidenMulAccumulate(d32, hn::PromoteTo(d16, hn::InterleaveLower(d8, a, b)), w_low, low[i], unused);
+      high[i] = hn::ReorderWidenMulAccumulate(d32, hn::PromoteTo(d16, hn::InterleaveUpper(d8, a, b)), w_high, high[i],
+                                              unused);
     }
   }
   for (int i = 0; i < kPixels; ++i) {
@@ -98,7 +100,8 @@ void RunBlock(const DepthwiseBlock& block) {
       for (; x + 4 <= block.out_columns; x += 4) {
         PixelsVector<4>(block, taps, src + x * step, step, c, dst + x * block.channels);
       }
-      for (; x < block.out_columns; ++x) PixelsVector<1>(block, taps, src + x * step, step, c, dst + x * block.channels);
+      for (; x < block.out_columns; ++x)
+        PixelsVector<1>(block, taps, src + x * step, step, c, dst + x * block.channels);
     }
     const int64_t begin = whole;
 #else

@@ -172,9 +172,7 @@ HWY_EXPORT(QuantizeRowsOfTarget);
 // Floats that pass through L1 at a time; a block is at least one pixel.
 constexpr int64_t kBlockFloats = 2048;
 
-int64_t PixelsPerBlock(int64_t channels) {
-  return std::max<int64_t>(1, kBlockFloats / std::max<int64_t>(1, channels));
-}
+int64_t PixelsPerBlock(int64_t channels) { return std::max<int64_t>(1, kBlockFloats / std::max<int64_t>(1, channels)); }
 
 const char* At(const void* data, int64_t elements, DType dtype) {
   return static_cast<const char*>(data) + elements * static_cast<int64_t>(SizeOf(dtype));
@@ -209,9 +207,8 @@ class BlockRunner {
     for (first_ = 0; first_ < block_.pixels; first_ += step) {
       pixels_ = std::min(step, block_.pixels - first_);
       const int64_t c = block_.channel_begin;
-      const ChannelTerms terms{
-          block_.compensation != nullptr ? block_.compensation : epilogue_.compensation.data() + c,
-          epilogue_.multiplier.data() + c, epilogue_.bias.data() + c};
+      const ChannelTerms terms{block_.compensation != nullptr ? block_.compensation : epilogue_.compensation.data() + c,
+                               epilogue_.multiplier.data() + c, epilogue_.bias.data() + c};
       rows_.to_real(block_, epilogue_.parts, first_, pixels_, terms, y_);
       for (const auto& stage : epilogue_.stages) RunStage(stage);
       for (size_t i = 0; i < epilogue_.outputs.size(); ++i) StoreOutput(i);

@@ -14,7 +14,7 @@ namespace octavo {
 // One step on real values, in order.
 struct EpilogueStage {
   enum class Kind : uint8_t { kUnary, kAddChannel, kMulChannel, kAdd, kMul } kind = Kind::kUnary;
-  RowFunction unary;              // kUnary
+  RowFunction unary;           // kUnary
   std::vector<float> channel;  // kAddChannel, kMulChannel: one value per channel
   int operand = 0;             // kAdd, kMul: index into Epilogue::operands
 };
@@ -36,8 +36,8 @@ struct EpilogueOutput {
 // v[c] = fma(float(sum over parts of acc[part][c] + compensation[c]), multiplier[c], bias[c]), then the stages.
 struct Epilogue {
   int parts = 1;
-  std::vector<int32_t> compensation;      // per channel; sums wrap around, the total fits
-  std::vector<float> multiplier, bias;    // per channel
+  std::vector<int32_t> compensation;    // per channel; sums wrap around, the total fits
+  std::vector<float> multiplier, bias;  // per channel
   std::vector<EpilogueStage> stages;
   std::vector<EpilogueOperand> operands;  // at most kMaxOperands
   std::vector<EpilogueOutput> outputs;    // 1 to kMaxOutputs

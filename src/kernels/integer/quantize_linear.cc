@@ -90,7 +90,8 @@ struct Plan {
       loop.ForElements(begin, end, [&](const auto& at, int64_t n) {
         for (int64_t i = 0; i < n; i += kBlock) {
           const int64_t count = std::min(kBlock, n - i);
-          (this->*kRun)(from.At(args.inputs[0], at[0] + i * from.step), to.At(args.outputs[0], at[1] + i * to.step), count);
+          (this->*kRun)(from.At(args.inputs[0], at[0] + i * from.step), to.At(args.outputs[0], at[1] + i * to.step),
+                        count);
         }
       });
     });
