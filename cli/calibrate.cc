@@ -11,6 +11,7 @@
 #include "byte_size.h"
 #include "command.h"
 #include "console.h"
+#include "data_flags.h"
 #include "engine_flags.h"
 #include "model_files.h"
 #include "octavo/bench.h"
@@ -89,20 +90,8 @@ std::string DescribePreprocess(const std::string& preprocess) {
 }
 
 Result<Dataset> OpenData(const CalibrateFlags& flags, const std::vector<Value>& inputs) {
-  PreprocessSpec spec;
-  if (!flags.preprocess.empty()) {
-    OCTAVO_ASSIGN(spec, PreprocessSpec::Parse(flags.preprocess));
-  }
-  OCTAVO_ASSIGN(Dataset data, Dataset::Open(flags.data, inputs, spec));
-  if (data.has_pictures() && flags.preprocess.empty()) {
-    return InvalidArgument(fmt::format(
-        "'{}' holds pictures: say how they are prepared with --preprocess sam, imagenet or a JSON file", flags.data));
-  }
-  if (flags.count > 0 && data.size() < static_cast<size_t>(flags.count)) {
-    PrintWarning(fmt::format("--count asks for {} samples, '{}' holds {}: all of them are used", flags.count,
-                             flags.data, data.size()));
-  }
-  if (flags.count > 0) data.Truncate(static_cast<size_t>(flags.count));
+  OCTAVO_ASSIGN(Dataset data, OpenDataset(flags.data, flags.preprocess, inputs));
+  TruncateTo(data, flags.count, flags.data);
   return data;
 }
 
@@ -245,13 +234,8 @@ void AddCalibrateCommand(CLI::App& app, Action& action) {
                      "octavo calibrate unet.onnx --data npz_samples --shard 1/4 -o part1.stats"});
   auto flags = std::make_shared<CalibrateFlags>();
   command->add_option("MODEL", flags->model, "ONNX file, not quantized")->required();
-  command
-      ->add_option("--data", flags->data,
-                   "Folder of pictures, or of .npz files, one sample each with arrays named as the inputs")
-      ->type_name("DIR")
-      ->required();
-  command->add_option("--preprocess", flags->preprocess, "How pictures become inputs: sam, imagenet or a JSON file")
-      ->type_name("sam|imagenet|FILE.json");
+  AddDataFlag(*command, flags->data);
+  AddPreprocessFlag(*command, flags->preprocess);
   command->add_option("--count", flags->count, "Use only the first N samples, by name; 0: all")
       ->type_name("N")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));

@@ -7,6 +7,7 @@
 
 #include "command.h"
 #include "console.h"
+#include "data_flags.h"
 #include "engine_flags.h"
 #include "implicit_flag.h"
 #include "model_files.h"
@@ -138,15 +139,7 @@ Inputs Renamed(const Inputs& inputs, const std::map<std::string, std::string>& n
 }
 
 Result<Dataset> OpenData(const CompareFlags& flags, const std::vector<Value>& inputs) {
-  PreprocessSpec spec;
-  if (!flags.preprocess.empty()) {
-    OCTAVO_ASSIGN(spec, PreprocessSpec::Parse(flags.preprocess));
-  }
-  OCTAVO_ASSIGN(Dataset data, Dataset::Open(flags.data, inputs, spec));
-  if (data.has_pictures() && flags.preprocess.empty()) {
-    return InvalidArgument(fmt::format(
-        "'{}' holds pictures: say how they are prepared with --preprocess sam, imagenet or a JSON file", flags.data));
-  }
+  OCTAVO_ASSIGN(Dataset data, OpenDataset(flags.data, flags.preprocess, inputs));
   if (flags.limit > 0) data.Truncate(static_cast<size_t>(flags.limit));
   return data;
 }
@@ -408,13 +401,8 @@ void AddCompareCommand(CLI::App& app, Action& action) {
   auto flags = std::make_shared<CompareFlags>();
   command->add_option("A.onnx", flags->a, "The reference")->required();
   command->add_option("B.onnx", flags->b, "What is judged; may be the same file with another --precision-b");
-  command
-      ->add_option("--data", flags->data,
-                   "Folder of pictures, or of .npz files, one sample each with arrays named as the inputs")
-      ->type_name("DIR")
-      ->required();
-  command->add_option("--preprocess", flags->preprocess, "How pictures become inputs: sam, imagenet or a JSON file")
-      ->type_name("sam|imagenet|FILE.json");
+  AddDataFlag(*command, flags->data);
+  AddPreprocessFlag(*command, flags->preprocess);
   command->add_option("--limit", flags->limit, "Use only the first N samples, by name; 0: all")
       ->type_name("N")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));

@@ -126,11 +126,7 @@ Status OpenData(const QuantizeFlags& flags, const std::vector<Value>& inputs, So
   }
   if (flags.data.empty()) return {};
   OCTAVO_ASSIGN(sources.data, OpenDataset(flags.data, flags.preprocess, inputs));
-  if (flags.count > 0 && sources.data->size() < static_cast<size_t>(flags.count)) {
-    PrintWarning(fmt::format("--count asks for {} samples, '{}' holds {}: all of them are used", flags.count,
-                             flags.data, sources.data->size()));
-  }
-  if (flags.count > 0) sources.data->Truncate(static_cast<size_t>(flags.count));
+  TruncateTo(*sources.data, flags.count, flags.data);
   if (!sources.eval && sources.data->size() >= kHoldOut) sources.eval = sources.data->TakeEvery(kHoldOut);
   return {};
 }

@@ -35,6 +35,11 @@ bool IsPerChannelConstant(const Graph& graph, ValueId value, const Dims& dims, s
 
 }  // namespace
 
+bool IsPlainGemm(const Node& gemm) {
+  return gemm.Float("alpha", 1.0f) == 1.0f && (gemm.Float("beta", 1.0f) == 1.0f || !gemm.has_input(2)) &&
+         gemm.Int("transA", 0) == 0;
+}
+
 bool IsFusableUnary(const Graph& graph, const Node& node) {
   if (node.domain == kOctavoDomain) return node.op == "Silu";
   if (!node.domain.empty()) return false;

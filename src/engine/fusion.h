@@ -29,6 +29,9 @@ struct FusionGroup {
 // A node belongs to at most one group.
 std::vector<FusionGroup> FuseEpilogues(const Graph& graph);
 
+// A Gemm that is a product and a bias: alpha and beta are 1, A is not transposed.
+bool IsPlainGemm(const Node& gemm);
+
 // Whether oneDNN computes this unary node as a post-operation.
 bool IsFusableUnary(const Graph& graph, const Node& node);
 

@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "base/parallel.h"
+#include "base/rounding.h"
 #include "engine/layout.h"
 #include "graph/quantization.h"
 #include "kernels/fast_table.h"
@@ -23,9 +24,6 @@ namespace {
 constexpr int64_t kSumBytes = 192 << 10;
 constexpr int64_t kSourceBytes = 192 << 10;
 constexpr int64_t kMinChannels = 64;  // of a chunk of output channels
-
-int64_t RoundUp(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
-int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The contraction's sizes, in one frame for one and two spatial axes.
 struct Frame {
@@ -81,30 +79,38 @@ Frame MakeFrame(const IntegerContractionSpec& spec) {
   return f;
 }
 
-// Weights as int8 tensors that add up to the given ones, each within what the machine sums exactly.
-Result<std::vector<Tensor>> SplitWeights(const IntegerWeights& weights, int64_t first, int64_t count) {
+// How weights become int8 that the machine sums exactly: parts that add up to them, each of at most `limit`.
+struct WeightSplit {
+  int parts = 1, limit = 128;
+
+  explicit WeightSplit(const std::vector<int16_t>& weights) {
+    const bool exact = OneDnnSumsExactly();
+    int low = 0, high = 0;
+    for (const int16_t w : weights) {
+      low = std::min<int>(low, w);
+      high = std::max<int>(high, w);
+    }
+    if (exact && low >= -128 && high <= 127) return;
+    limit = exact ? 127 : 64;
+    parts = std::max(1, static_cast<int>(CeilDivide(std::max(-low, high), limit)));
+  }
+};
+
+Result<std::vector<Tensor>> SplitWeights(const IntegerWeights& weights, const WeightSplit& by, int64_t first,
+                                         int64_t count) {
   Dims dims = weights.dims;
   const int64_t per_channel = ElementCount(dims) / dims[0];
   dims[0] = count;
   const int16_t* from = weights.values.data() + first * per_channel;
-  // The whole tensor decides, so that every chunk has as many parts.
-  int low = 0, high = 0;
-  for (const int16_t w : weights.values) {
-    low = std::min<int>(low, w);
-    high = std::max<int>(high, w);
-  }
-  const int limit = OneDnnSumsExactly() ? 127 : 64;
-  const bool fits = OneDnnSumsExactly() && low >= -128 && high <= 127;
-  const int parts = fits ? 1 : std::max(1, (std::max(-low, high) + limit - 1) / limit);
   std::vector<Tensor> split;
-  for (int part = 0; part < parts; ++part) {
+  for (int part = 0; part < by.parts; ++part) {
     OCTAVO_ASSIGN(Tensor piece, Tensor::Create(DType::kInt8, dims));
     split.push_back(std::move(piece));
   }
   for (int64_t i = 0; i < count * per_channel; ++i) {
     int rest = from[i];
     for (auto& piece : split) {
-      const int taken = fits ? rest : std::clamp(rest, -limit, limit);
+      const int taken = std::clamp(rest, -by.limit, by.limit);
       piece.mutable_values<int8_t>()[static_cast<size_t>(i)] = static_cast<int8_t>(taken);
       rest -= taken;
     }
@@ -256,10 +262,11 @@ class Contraction {
   }
 
   Status BuildPrimitives(OneDnnBuilder& onednn) {
+    const WeightSplit by(spec_.weights.values);
+    parts_ = spec_.epilogue.parts = by.parts;
     std::vector<Tensor> sets;
     for (int64_t c = 0; c < frame_.out_channels; c += chunk_channels_) {
-      OCTAVO_ASSIGN(const std::vector<Tensor> split, SplitWeights(spec_.weights, c, chunk_channels_));
-      parts_ = spec_.epilogue.parts = static_cast<int>(split.size());
+      OCTAVO_ASSIGN(const std::vector<Tensor> split, SplitWeights(spec_.weights, by, c, chunk_channels_));
       sets.insert(sets.end(), split.begin(), split.end());
     }
     OCTAVO_ASSIGN(main_, BuildPrimitive(onednn, rows_per_block_, sets));
@@ -274,11 +281,9 @@ class Contraction {
     part_elements_ = RoundUp(pixels * chunk_channels_, 16);
     const int64_t sums = part_elements_ * 4 * parts_;
     const int64_t floats = RoundUp(EpilogueScratch(chunk_channels_) * 4, 64);
-    // Sixteen bytes more: the depthwise kernel reads whole vectors.
     const int64_t source =
-        frame_.copies
-            ? RoundUp(frame_.window_rows(rows_per_block_) * frame_.source_columns() * frame_.in_channels + 64, 64)
-            : 0;
+        frame_.copies ? RoundUp(frame_.window_rows(rows_per_block_) * frame_.source_columns() * frame_.in_channels, 64)
+                      : 0;
     int64_t primitive = 0;
     for (const auto& p : {main_, last_}) {
       if (p) primitive = std::max(primitive, static_cast<int64_t>(p->scratch_bytes));
@@ -322,9 +327,9 @@ class Contraction {
     }
     auto* sums = reinterpret_cast<int32_t*>(scratch);
     if (depthwise_) {
-      RunDepthwiseBlock(src, rows, sums);
+      RunDepthwise({WindowOver(src, rows, sums), depthwise_weights_.data()});
     } else if (!plain_weights_.empty()) {
-      RunPlainBlock(src, rows, sums);
+      RunPlainConvolution({WindowOver(src, rows, sums), frame_.out_channels, spec_.groups, plain_weights_.data()});
     } else {
       const auto& primitive = rows == rows_per_block_ ? main_ : last_;
       for (int part = 0; part < parts_; ++part) {
@@ -336,42 +341,21 @@ class Contraction {
     return {};
   }
 
-  void RunDepthwiseBlock(const uint8_t* src, int64_t rows, int32_t* sums) const {
-    DepthwiseBlock b;
-    b.src = src;
-    b.row_stride = frame_.source_columns() * frame_.in_channels;
-    b.out_rows = rows;
-    b.out_columns = frame_.out_columns;
-    b.channels = frame_.in_channels;
-    b.kernel_rows = frame_.row.kernel;
-    b.kernel_columns = frame_.column.kernel;
-    b.stride_rows = frame_.row.stride;
-    b.stride_columns = frame_.column.stride;
-    b.dilation_rows = frame_.row.dilation;
-    b.dilation_columns = frame_.column.dilation;
-    b.weights = depthwise_weights_.data();
-    b.dst = sums;
-    RunDepthwise(b);
-  }
-
-  void RunPlainBlock(const uint8_t* src, int64_t rows, int32_t* sums) const {
-    PlainConvolutionBlock b;
-    b.src = src;
-    b.row_stride = frame_.source_columns() * frame_.in_channels;
-    b.in_channels = frame_.in_channels;
-    b.out_rows = rows;
-    b.out_columns = frame_.out_columns;
-    b.out_channels = frame_.out_channels;
-    b.groups = spec_.groups;
-    b.kernel_rows = frame_.row.kernel;
-    b.kernel_columns = frame_.column.kernel;
-    b.stride_rows = frame_.row.stride;
-    b.stride_columns = frame_.column.stride;
-    b.dilation_rows = frame_.row.dilation;
-    b.dilation_columns = frame_.column.dilation;
-    b.weights = plain_weights_.data();
-    b.dst = sums;
-    RunPlainConvolution(b);
+  SlidingWindow WindowOver(const uint8_t* src, int64_t rows, int32_t* sums) const {
+    SlidingWindow w;
+    w.src = src;
+    w.row_stride = frame_.source_columns() * frame_.in_channels;
+    w.in_channels = frame_.in_channels;
+    w.out_rows = rows;
+    w.out_columns = frame_.out_columns;
+    w.kernel_rows = frame_.row.kernel;
+    w.kernel_columns = frame_.column.kernel;
+    w.stride_rows = frame_.row.stride;
+    w.stride_columns = frame_.column.stride;
+    w.dilation_rows = frame_.row.dilation;
+    w.dilation_columns = frame_.column.dilation;
+    w.dst = sums;
+    return w;
   }
 
   // Where the block's first pixel and channel lie.

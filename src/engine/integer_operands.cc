@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "engine/fusion.h"
+
 namespace octavo {
 
 namespace {
@@ -45,9 +47,7 @@ Result<WeightLayout> LayoutOf(const Node& anchor, const Dims& dims) {
   }
   if (dims.size() != 2) return Unsupported("a batch of constant matrices runs in float");
   if (anchor.op == "Gemm") {
-    const bool plain = anchor.Float("alpha", 1.0f) == 1.0f &&
-                       (anchor.Float("beta", 1.0f) == 1.0f || !anchor.has_input(2)) && anchor.Int("transA", 0) == 0;
-    if (!plain) return Unsupported("a Gemm with alpha, beta or transA runs in float");
+    if (!IsPlainGemm(anchor)) return Unsupported("a Gemm with alpha, beta or transA runs in float");
     return WeightLayout{anchor.Int("transB", 0) != 0 ? 0 : 1, true};
   }
   return WeightLayout{1, true};

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "base/parallel.h"
+#include "base/rounding.h"
 #include "engine/integer_contraction.h"
 #include "graph/quantization.h"
 
@@ -16,8 +17,6 @@ namespace octavo {
 namespace {
 
 constexpr int64_t kSumBytes = 512 << 10;  // of a block of rows
-
-int64_t RoundUp(int64_t value, int64_t to) { return (value + to - 1) / to * to; }
 
 // An operand's matrix for each batch index of the destination.
 struct BatchedMatrix {

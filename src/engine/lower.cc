@@ -484,9 +484,7 @@ class Lowering {
     const Value &a = graph_.value(node.input(0)), &b = graph_.value(node.input(1));
     if (a.dtype != DType::kFloat32) return Unsupported("not float32");
     if (node.op == "Gemm") {
-      const bool plain = node.Float("alpha", 1.0f) == 1.0f &&
-                         (node.Float("beta", 1.0f) == 1.0f || !node.has_input(2)) && node.Int("transA", 0) == 0;
-      if (!plain || !b.is_constant()) return Unsupported("general Gemm");
+      if (!IsPlainGemm(node) || !b.is_constant()) return Unsupported("general Gemm");
       return LowerLinear(group, node.Int("transB", 0) != 0);
     }
     if (b.is_constant() && b.dims.size() == 2) return LowerLinear(group, false);

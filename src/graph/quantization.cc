@@ -66,12 +66,14 @@ bool ReadsAsMultiplicand(const Graph& graph, const std::vector<std::vector<NodeI
 
 bool IsUsableScale(float scale) { return scale >= FLT_MIN && scale <= 1.0f / FLT_MIN; }
 
+Status CheckScale(float scale) {
+  if (IsUsableScale(scale)) return {};
+  return InvalidArgument(
+      fmt::format("its scale is {}; scales must be positive normal numbers of at most 2^126", scale));
+}
+
 Status CheckQuantizeParams(const QuantizeParams& params) {
-  for (const float scale : params.scales) {
-    if (IsUsableScale(scale)) continue;
-    return InvalidArgument(
-        fmt::format("its scale is {}; scales must be positive normal numbers of at most 2^126", scale));
-  }
+  for (const float scale : params.scales) OCTAVO_RETURN_IF_ERROR(CheckScale(scale));
   const IntegerRange range = RangeOf(params.dtype);
   for (const int32_t zero_point : params.zero_points) {
     if (zero_point >= range.low && zero_point <= range.high) continue;

@@ -11,6 +11,8 @@ namespace octavo {
 
 // Scales that the engine takes: 2^-126 <= s <= 2^126, so that s and 1 / s are both normal floats.
 bool IsUsableScale(float scale);
+// kInvalidArgument, with the scale, where it is not.
+Status CheckScale(float scale);
 
 // real = (q - zero_point) * scale, per tensor (one entry) or per slice of `axis`.
 struct QuantizeParams {

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/rounding.h"
 #include "kernels/kernel.h"
 #include "kernels/strided.h"
 
@@ -48,6 +49,6 @@ inline Result<Dims> BatchStridesOver(const BatchMatrix& matrix, const Dims& batc
 }
 
 // A row of floats in scratch starts and ends on a vector of any instruction set.
-inline int64_t RoundUpToVector(int64_t n) { return (n + 15) / 16 * 16; }
+inline int64_t RoundUpToVector(int64_t n) { return RoundUp(n, 16); }
 
 }  // namespace octavo

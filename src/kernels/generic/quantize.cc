@@ -1,6 +1,4 @@
 // QuantizeLinear and DequantizeLinear, in the arithmetic of docs/numerics.md.
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -37,41 +35,32 @@ Status CheckScales(const Operand& operand, const void* data) {
   const int64_t count = ElementCount(operand.dims);
   const int64_t stride = operand.dims.empty() ? 0 : operand.strides[0];
   for (int64_t i = 0; i < count; ++i) {
-    const float scale = static_cast<const float*>(data)[i * stride];
-    if (!IsUsableScale(scale)) {
-      return InvalidArgument(
-          fmt::format("its scale is {}; scales must be positive normal numbers of at most 2^126", scale));
-    }
+    OCTAVO_RETURN_IF_ERROR(CheckScale(static_cast<const float*>(data)[i * stride]));
   }
   return {};
 }
 
 int64_t StrideOf(const Operand& operand) { return operand.present && !operand.dims.empty() ? operand.strides[0] : 0; }
 
-template <typename X, typename Q>
-Result<BoundKernel> BindQuantize(const BindContext& context) {
+// to[i] = convert(from[i], its scale, its zero point), on every element. Z: type of the zero points.
+template <typename From, typename To, typename Z, typename Convert>
+Result<BoundKernel> BindPerElement(const BindContext& context, Convert convert) {
   OCTAVO_ASSIGN(Loop loop, MakeLoop(context));
   const bool has_zero_point = context.inputs.size() > 2 && context.inputs[2].present;
   BoundKernel kernel;
-  kernel.run = [loop = std::move(loop), scale_operand = context.inputs[1], has_zero_point,
+  kernel.run = [loop = std::move(loop), scale_operand = context.inputs[1], has_zero_point, convert,
                 scale_stride = StrideOf(context.inputs[1]),
                 zero_stride = has_zero_point ? StrideOf(context.inputs[2]) : 0,
                 threads = context.threads](const KernelArgs& args) {
     OCTAVO_RETURN_IF_ERROR(CheckScales(scale_operand, args.inputs[1]));
-    const X* x = static_cast<const X*>(args.inputs[0]);
+    const From* from = static_cast<const From*>(args.inputs[0]);
     const auto* scale = static_cast<const float*>(args.inputs[1]);
-    const Q* zero = has_zero_point ? static_cast<const Q*>(args.inputs[2]) : nullptr;
-    Q* y = static_cast<Q*>(args.outputs[0]);
-    constexpr int32_t kLow = std::numeric_limits<Q>::min(), kHigh = std::numeric_limits<Q>::max();
+    const Z* zero = has_zero_point ? static_cast<const Z*>(args.inputs[2]) : nullptr;
+    To* to = static_cast<To*>(args.outputs[0]);
     ParallelFor(threads, loop.count(), 4096, [&](int64_t begin, int64_t end) {
       loop.ForEachIn(begin, end, [&](const auto& at) {
-        const int32_t zero_point = zero == nullptr ? 0 : zero[at[2] * zero_stride];
-        // As the fused kernels do it: clamped before rounding, NaN to the lowest value.
-        float t = static_cast<float>(Load(x[at[0]])) / scale[at[2] * scale_stride];
-        const auto low = static_cast<float>(kLow - zero_point), high = static_cast<float>(kHigh - zero_point);
-        t = t > low ? t : low;
-        t = t < high ? t : high;
-        y[at[1]] = static_cast<Q>(static_cast<int32_t>(std::nearbyint(t)) + zero_point);
+        const Z zero_point = zero == nullptr ? Z{0} : zero[at[2] * zero_stride];
+        to[at[1]] = convert(from[at[0]], scale[at[2] * scale_stride], zero_point);
       });
     });
     return Status();
@@ -79,31 +68,26 @@ Result<BoundKernel> BindQuantize(const BindContext& context) {
   return kernel;
 }
 
+template <typename X, typename Q>
+Result<BoundKernel> BindQuantize(const BindContext& context) {
+  return BindPerElement<X, Q, Q>(context, [](X x, float scale, int32_t zero_point) {
+    constexpr int32_t kLow = std::numeric_limits<Q>::min(), kHigh = std::numeric_limits<Q>::max();
+    // As the fused kernels do it: clamped before rounding, NaN to the lowest value.
+    float t = static_cast<float>(Load(x)) / scale;
+    const auto low = static_cast<float>(kLow - zero_point), high = static_cast<float>(kHigh - zero_point);
+    t = t > low ? t : low;
+    t = t < high ? t : high;
+    return static_cast<Q>(static_cast<int32_t>(std::nearbyint(t)) + zero_point);
+  });
+}
+
 template <typename Q, typename Y>
 Result<BoundKernel> BindDequantize(const BindContext& context) {
-  OCTAVO_ASSIGN(Loop loop, MakeLoop(context));
-  const bool has_zero_point = context.inputs.size() > 2 && context.inputs[2].present;
-  BoundKernel kernel;
-  kernel.run = [loop = std::move(loop), scale_operand = context.inputs[1], has_zero_point,
-                scale_stride = StrideOf(context.inputs[1]),
-                zero_stride = has_zero_point ? StrideOf(context.inputs[2]) : 0,
-                threads = context.threads](const KernelArgs& args) {
-    OCTAVO_RETURN_IF_ERROR(CheckScales(scale_operand, args.inputs[1]));
-    const Q* x = static_cast<const Q*>(args.inputs[0]);
-    const auto* scale = static_cast<const float*>(args.inputs[1]);
-    const Q* zero = has_zero_point ? static_cast<const Q*>(args.inputs[2]) : nullptr;
-    Y* y = static_cast<Y*>(args.outputs[0]);
-    ParallelFor(threads, loop.count(), 4096, [&](int64_t begin, int64_t end) {
-      loop.ForEachIn(begin, end, [&](const auto& at) {
-        const int64_t zero_point = zero == nullptr ? 0 : zero[at[2] * zero_stride];
-        // The difference is exact in int64; int32 inputs round once when they become float.
-        const auto difference = static_cast<float>(static_cast<int64_t>(x[at[0]]) - zero_point);
-        y[at[1]] = Store<Y>(difference * scale[at[2] * scale_stride]);
-      });
-    });
-    return Status();
-  };
-  return kernel;
+  return BindPerElement<Q, Y, Q>(context, [](Q q, float scale, int64_t zero_point) {
+    // The difference is exact in int64; int32 inputs round once when they become float.
+    const auto difference = static_cast<float>(static_cast<int64_t>(q) - zero_point);
+    return Store<Y>(difference * scale);
+  });
 }
 
 Status CheckOperands(const BindContext& context) {

@@ -31,7 +31,8 @@ Taps TapsOf(const DepthwiseBlock& block) {
   int64_t count = 0;
   for (int64_t r = 0; r < block.kernel_rows; ++r) {
     for (int64_t c = 0; c < block.kernel_columns; ++c) {
-      taps.offsets[count++] = r * block.dilation_rows * block.row_stride + c * block.dilation_columns * block.channels;
+      taps.offsets[count++] =
+          r * block.dilation_rows * block.row_stride + c * block.dilation_columns * block.in_channels;
     }
   }
   if (count % 2 != 0) {
@@ -81,36 +82,36 @@ void PixelsVector(const DepthwiseBlock& block, const Taps& taps, const uint8_t* 
     }
   }
   for (int i = 0; i < kPixels; ++i) {
-    hn::StoreU(low[i], d32, dst + i * block.channels + c);
-    hn::StoreU(high[i], d32, dst + i * block.channels + c + 8);
+    hn::StoreU(low[i], d32, dst + i * block.in_channels + c);
+    hn::StoreU(high[i], d32, dst + i * block.in_channels + c + 8);
   }
 }
 #endif
 
 void RunBlock(const DepthwiseBlock& block) {
   const Taps taps = TapsOf(block);
-  const int64_t step = block.stride_columns * block.channels;
-  const int64_t whole = block.channels / kChannels * kChannels;
+  const int64_t step = block.stride_columns * block.in_channels;
+  const int64_t whole = block.in_channels / kChannels * kChannels;
   for (int64_t row = 0; row < block.out_rows; ++row) {
     const uint8_t* src = block.src + row * block.stride_rows * block.row_stride;
-    int32_t* dst = block.dst + row * block.out_columns * block.channels;
+    int32_t* dst = block.dst + row * block.out_columns * block.in_channels;
 #if HWY_ARCH_X86 && HWY_MAX_BYTES >= 32
     for (int64_t c = 0; c < whole; c += kChannels) {
       int64_t x = 0;
       for (; x + 4 <= block.out_columns; x += 4) {
-        PixelsVector<4>(block, taps, src + x * step, step, c, dst + x * block.channels);
+        PixelsVector<4>(block, taps, src + x * step, step, c, dst + x * block.in_channels);
       }
       for (; x < block.out_columns; ++x)
-        PixelsVector<1>(block, taps, src + x * step, step, c, dst + x * block.channels);
+        PixelsVector<1>(block, taps, src + x * step, step, c, dst + x * block.in_channels);
     }
     const int64_t begin = whole;
 #else
     const int64_t begin = 0;
 #endif
     for (int64_t x = 0; x < block.out_columns; ++x) {
-      for (int64_t c = begin; c < block.channels; c += kChannels) {
-        const int64_t n = block.channels - c < kChannels ? block.channels - c : kChannels;
-        PixelScalar(block, taps, src + x * step, c, n, dst + x * block.channels);
+      for (int64_t c = begin; c < block.in_channels; c += kChannels) {
+        const int64_t n = block.in_channels - c < kChannels ? block.in_channels - c : kChannels;
+        PixelScalar(block, taps, src + x * step, c, n, dst + x * block.in_channels);
       }
     }
   }

@@ -4,17 +4,13 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/integer/sliding_window.h"
+
 namespace octavo {
 
-// Rows of a channels-last image that is padded already.
-struct DepthwiseBlock {
-  const uint8_t* src = nullptr;
-  int64_t row_stride = 0;  // elements between rows of src; pixels are `channels` apart
-  int64_t out_rows = 0, out_columns = 0, channels = 0;
-  int64_t kernel_rows = 1, kernel_columns = 1;
-  int64_t stride_rows = 1, stride_columns = 1, dilation_rows = 1, dilation_columns = 1;
+// As many channels out as in.
+struct DepthwiseBlock : SlidingWindow {
   const int16_t* weights = nullptr;  // PackDepthwise
-  int32_t* dst = nullptr;            // out_rows x out_columns x channels, dense
 };
 
 // `weights` (taps, channels) as the kernel reads them: taps in pairs, the last one with zeros where their number is

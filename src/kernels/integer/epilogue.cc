@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/rounding.h"
 #include "kernels/simd/convert.h"
 #include "kernels/simd/targets.h"
 #undef HWY_TARGET_INCLUDE
@@ -280,7 +281,7 @@ class BlockRunner {
 
 QuantizeRows ChooseQuantizeRows() { return HWY_DYNAMIC_DISPATCH(QuantizeRowsOfTarget)(); }
 
-int64_t EpilogueScratch(int64_t channels) { return 2 * ((PixelsPerBlock(channels) * channels + 15) / 16 * 16); }
+int64_t EpilogueScratch(int64_t channels) { return 2 * RoundUp(PixelsPerBlock(channels) * channels, 16); }
 
 void RunEpilogue(const Epilogue& epilogue, const EpilogueBlock& block, float* scratch) {
   BlockRunner(epilogue, block, scratch).Run();
