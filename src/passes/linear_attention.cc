@@ -2,8 +2,13 @@
 //   v1 = Pad(v, one row of ones below);  o = (v1 . Relu(k)^T) . Relu(q);  y = o[:-1] / (o[-1:] + epsilon)
 //   ->  octavo.LinearAttention(q, k, v) {epsilon}
 // The row of ones makes o's last row the sum that normalizes each token. Slices may be one Split.
+// Relu(q) and Relu(k) may be quantized and dequantized before they are multiplied: then q and k are what is
+// dequantized, to which Relu does nothing.
+#include "passes/linear_attention.h"
+
 #include <algorithm>
 
+#include "graph/quantization.h"
 #include "passes/rewriter.h"
 #include "passes/rewrites.h"
 
@@ -19,15 +24,12 @@ class LinearAttentionMatcher {
  public:
   explicit LinearAttentionMatcher(const Rewriter& rewriter) : rewriter_(rewriter), graph_(rewriter.graph()) {}
 
-  struct Found {
-    std::vector<ValueId> inputs;  // q, k, v
-    double epsilon = 0;
-  };
-
-  std::optional<Found> Match(NodeId tail) {
+  std::optional<LinearAttentionMatch> Match(NodeId tail) {
     const Node& quotient = graph_.node(tail);
     if (!quotient.Is("Div") || !IsFloat32(graph_, quotient.output(0))) return std::nullopt;
     interior_ = {tail};
+    found_ = {};
+    found_.quotient = tail;
     const std::optional<Rows> numerator = RowsOf(quotient.input(0));
     const Node* shifted = Take(quotient.input(1), "Add");
     if (!numerator || shifted == nullptr) return std::nullopt;
@@ -36,9 +38,10 @@ class LinearAttentionMatcher {
     if (!epsilon) epsilon = UniformValue(rewriter_.value(shifted->input(0)));
     if (!epsilon || *epsilon < 0 || !denominator || denominator->source != numerator->source) return std::nullopt;
     if (numerator->begin != 0 || denominator->begin != numerator->count || denominator->count != 1) return std::nullopt;
-    const auto inputs = MatchProducts(numerator->source, numerator->count);
-    if (!inputs || !rewriter_.IsEnclosed(interior_, quotient.output(0))) return std::nullopt;
-    return Found{*inputs, *epsilon};
+    found_.epsilon = *epsilon;
+    if (!MatchProducts(numerator->source, numerator->count)) return std::nullopt;
+    if (!rewriter_.IsEnclosed(interior_, quotient.output(0))) return std::nullopt;
+    return std::move(found_);
   }
 
  private:
@@ -81,20 +84,33 @@ class LinearAttentionMatcher {
     return std::nullopt;
   }
 
-  // The q, k and v of (v1 . Relu(k)^T) . Relu(q).
-  std::optional<std::vector<ValueId>> MatchProducts(ValueId product, int64_t value_channels) {
+  // (v1 . Relu(k)^T) . Relu(q)
+  bool MatchProducts(ValueId product, int64_t value_channels) {
     const Node* outer = Take(product, "MatMul");
-    if (outer == nullptr) return std::nullopt;
+    if (outer == nullptr) return false;
+    const NodeId outer_id = rewriter_.ProducerId(product), inner_id = rewriter_.ProducerId(outer->input(0));
     const Node* inner = Take(outer->input(0), "MatMul");
-    const Node* query = Take(outer->input(1), "Relu");
-    if (inner == nullptr || query == nullptr) return std::nullopt;
+    if (inner == nullptr) return false;
+    found_.products = {outer_id, inner_id};
+    found_.query = {outer->input(1), outer_id};
     const Node* transposed = Take(inner->input(1), "Transpose");
-    if (transposed == nullptr || !SwapsLastTwo(*transposed)) return std::nullopt;
-    const Node* key = Take(transposed->input(0), "Relu");
-    const ValueId value = WithoutRowOfOnes(inner->input(0));
-    if (key == nullptr || value == kNoValue) return std::nullopt;
-    const std::vector<ValueId> inputs{query->input(0), key->input(0), value};
-    return ShapesFit(inputs, value_channels) ? std::optional(inputs) : std::nullopt;
+    if (transposed == nullptr || !SwapsLastTwo(*transposed)) return false;
+    found_.key = {transposed->input(0), rewriter_.ProducerId(inner->input(1))};
+    found_.values = {WithoutRowOfOnes(inner->input(0)), rewriter_.ProducerId(inner->input(0))};
+    found_.inputs = {WithoutRelu(found_.query.value), WithoutRelu(found_.key.value), found_.values.value};
+    const std::vector<ValueId>& inputs = found_.inputs;
+    return std::find(inputs.begin(), inputs.end(), kNoValue) == inputs.end() && ShapesFit(inputs, value_channels);
+  }
+
+  // What octavo.LinearAttention, which has a Relu of its own, may read for `value`; kNoValue where that could be
+  // negative.
+  ValueId WithoutRelu(ValueId value) {
+    if (const Node* relu = Take(value, "Relu")) return relu->input(0);
+    const Node* dequantize = rewriter_.Producer(value);
+    if (dequantize == nullptr || !IsDequantize(*dequantize)) return kNoValue;
+    const Node* quantize = rewriter_.Producer(dequantize->input(0));
+    if (quantize == nullptr || !IsQuantize(*quantize)) return kNoValue;
+    return rewriter_.Producer(quantize->input(0), "Relu") != nullptr ? value : kNoValue;
   }
 
   bool ShapesFit(const std::vector<ValueId>& inputs, int64_t value_channels) const {
@@ -157,9 +173,21 @@ class LinearAttentionMatcher {
   const Rewriter& rewriter_;
   const Graph& graph_;
   std::vector<NodeId> interior_;
+  LinearAttentionMatch found_;
 };
 
 }  // namespace
+
+std::vector<LinearAttentionMatch> FindLinearAttention(const Graph& graph) {
+  Graph copy = graph;
+  const Rewriter rewriter(copy);
+  std::vector<LinearAttentionMatch> matches;
+  for (NodeId id = 0; id < rewriter.node_count(); ++id) {
+    if (copy.node(id).removed) continue;
+    if (auto found = LinearAttentionMatcher(rewriter).Match(id)) matches.push_back(std::move(*found));
+  }
+  return matches;
+}
 
 int RewriteLinearAttention(Graph& graph) {
   Rewriter rewriter(graph);

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
+#include <map>
 
 #include "base/quote.h"
 #include "graph/op_table.h"
@@ -35,7 +35,11 @@ class TargetPlacer {
         graph_(input.graph),
         uses_(graph_.Uses()),
         edge_of_(graph_.values.size(), -1),
-        is_quantized_(graph_.nodes.size()) {}
+        is_quantized_(graph_.nodes.size()) {
+    for (const LinearAttentionMatch& match : input.linear_attention) {
+      for (const NodeId product : match.products) linear_attention_.emplace(product, &match);
+    }
+  }
 
   Placement Run() {
     for (NodeId id = 0; id < Count(); ++id) {
@@ -56,6 +60,10 @@ class TargetPlacer {
       placement_.float_nodes.push_back({node.name, why_not});
       return;
     }
+    if (const auto found = linear_attention_.find(id); found != linear_attention_.end()) {
+      PlaceLinearAttention(*found->second);
+      return;
+    }
     const bool has_weight = AddWeights(graph_, id, placement_);
     for (const ValueId tensor : Activations(node)) {
       AddEdge(tensor, id, has_weight ? node.op + " operand" : node.op + " of two activations");
@@ -63,10 +71,51 @@ class TargetPlacer {
     is_quantized_[static_cast<size_t>(id)] = true;
   }
 
+  // Numerator and divisor are sums over the same integers, whose scales cancel. Nothing between them and the quotient
+  // is quantized: the divisor spans decades.
+  void PlaceLinearAttention(const LinearAttentionMatch& match) {
+    AddEdge(match.query.value, match.query.reader, "queries of linear attention, whose divisor stays wide");
+    AddEdge(match.key.value, match.key.reader, "keys of linear attention, whose divisor stays wide");
+    AddEdge(match.values.value, match.values.reader, "values of linear attention, without their row of ones");
+  }
+
+  // Linear attention is quantized as a whole.
+  std::string WhyLinearAttentionFloat(const LinearAttentionMatch& match) const {
+    if (!input_.quantize_attention) return "both operands are activations";
+    for (const NodeId product : match.products) {
+      const std::string& reason = input_.keep_reasons[static_cast<size_t>(product)];
+      if (!reason.empty()) return reason;
+    }
+    for (const auto& operand : {match.query, match.key, match.values}) {
+      if (input_.quantizable[static_cast<size_t>(operand.value)]) continue;
+      return fmt::format("{} lies inside a pattern that stays whole", Quote(graph_.value(operand.value).name));
+    }
+    return {};
+  }
+
+  // Whether a Div divides by `value`, or by what selects or shifts it.
+  bool IsDivisor(ValueId value, int steps = kMaxSteps) const {
+    for (const NodeId id : uses_[static_cast<size_t>(value)]) {
+      const Node& node = graph_.node(id);
+      if (node.Is("Div") && node.input(1) == value && node.input(0) != value) return true;
+      const bool hands_on = node.Is("Slice") || node.Is("Split") || node.Is("Transpose") || node.Is("Reshape") ||
+                            node.Is("Squeeze") || node.Is("Unsqueeze") || node.Is("Max") || node.Is("Clip") ||
+                            (node.Is("Add") && OperandBesideConstant(node) == value);
+      if (!hands_on || steps == 0) continue;
+      for (const ValueId output : node.outputs) {
+        if (output != kNoValue && IsDivisor(output, steps - 1)) return true;
+      }
+    }
+    return false;
+  }
+
   // Why a contraction stays float; "" when it does not.
   std::string WhyFloat(NodeId id) const {
     const Node& node = graph_.node(id);
     const OpTraits& traits = *ContractionTraits(node);
+    if (const auto found = linear_attention_.find(id); found != linear_attention_.end()) {
+      return WhyLinearAttentionFloat(*found->second);
+    }
     if (const std::string& reason = input_.keep_reasons[static_cast<size_t>(id)]; !reason.empty()) return reason;
     if (input_.target.KeepsFloat(node.op)) {
       return fmt::format("{} has no INT8 {}", input_.target.name, node.op);
@@ -84,6 +133,7 @@ class TargetPlacer {
     }
     if (activations == 0) return "both operands are constant";
     if (activations > 1 && !input_.quantize_attention) return "both operands are activations";
+    if (activations > 1 && IsDivisor(node.output(0))) return "its result is a divisor";
     return {};
   }
 
@@ -197,8 +247,9 @@ class TargetPlacer {
   const Graph& graph_;
   const std::vector<std::vector<NodeId>> uses_;
   Placement placement_;
-  std::vector<int> edge_of_;        // by value: its first edge, or -1
-  std::vector<bool> is_quantized_;  // by node: a contraction in INT8
+  std::vector<int> edge_of_;                                        // by value: its first edge, or -1
+  std::vector<bool> is_quantized_;                                  // by node: a contraction in INT8
+  std::map<NodeId, const LinearAttentionMatch*> linear_attention_;  // by product
 };
 
 }  // namespace
@@ -240,7 +291,13 @@ bool AddWeights(const Graph& graph, NodeId id, Placement& placement) {
 }
 
 Result<PlacementInput> MakePlacementInput(const Graph& prepared, const Target& target, const Policy& policy) {
-  PlacementInput input{prepared, target, std::vector<bool>(prepared.values.size()), {}, policy.quantize_attention, {}};
+  PlacementInput input{prepared,
+                       target,
+                       std::vector<bool>(prepared.values.size()),
+                       {},
+                       policy.quantize_attention,
+                       FindLinearAttention(prepared),
+                       {}};
   OCTAVO_ASSIGN(const std::vector<std::string> names, QuantizableTensors(prepared));
   for (const std::string& name : names) input.quantizable[static_cast<size_t>(prepared.Find(name))] = true;
   OCTAVO_ASSIGN(KeepFloat kept, ResolveKeepFloat(prepared, policy.keep_float));

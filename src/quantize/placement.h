@@ -7,6 +7,7 @@
 #include "octavo/graph.h"
 #include "octavo/quantize.h"
 #include "octavo/targets.h"
+#include "passes/linear_attention.h"
 
 namespace octavo {
 
@@ -36,6 +37,7 @@ struct PlacementInput {
   std::vector<bool> quantizable;          // by value
   std::vector<std::string> keep_reasons;  // by node; "": not kept
   bool quantize_attention = false;
+  std::vector<LinearAttentionMatch> linear_attention;
   std::vector<std::string> notes;  // what the user should know
 };
 
