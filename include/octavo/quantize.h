@@ -72,6 +72,14 @@ struct RescaleRecipe {
   Dims dims;
   std::vector<float> factors;  // normal and positive
 };
+// `consumers`, contractions with constant weights, read `tensor` plus `values` and give back what that adds from their
+// biases. Part of the constant that makes `tensor`, where there is one and only they read it; else an Add that is named
+// after the tensor.
+struct ShiftRecipe {
+  std::string tensor;
+  std::vector<std::string> consumers;  // empty: every node that reads it
+  std::vector<float> values;           // per channel; finite
+};
 // Added to the bias of a Conv, ConvTranspose or Gemm, or to the constant that is added to a MatMul's result.
 struct BiasRecipe {
   std::string node;
@@ -92,6 +100,7 @@ struct Recipe {
   std::vector<RemedyRecipe> remedies;
   std::vector<MigrationRecipe> migrations;
   std::vector<RescaleRecipe> rescales;
+  std::vector<ShiftRecipe> shifts;
   std::vector<BiasRecipe> biases;
   std::vector<ActivationRecipe> activations;  // in execution order; a tensor may come several times for other consumers
   std::vector<WeightRecipe> weights;
@@ -125,7 +134,7 @@ Result<Recipe> Decide(const Graph& prepared, const Stats& stats, const Policy& p
 // The same with the scales of a cache: int8, zero point 0, whatever the target. Errors: a tensor that is missing there.
 Result<Recipe> DecideFromCache(const Graph& prepared, const CalibrationCache& cache, const Policy& policy);
 
-// The prepared graph after the recipe's migrations, rescales and biases, still float: what its scales are for.
+// The prepared graph after the recipe's migrations, rescales, shifts and biases, still float: what its scales are for.
 // Errors as ApplyRecipe's.
 Result<Graph> RewriteByRecipe(const Graph& prepared, const Recipe& recipe);
 
@@ -149,7 +158,8 @@ Result<CalibrationCache> MakeCalibrationCache(const Graph& prepared, const Stats
 //    "reason"}], "weights": [{"node", "input", "dtype": "int8", "axis": number or null, "scales": [..], "reason"}],
 //    "float": [{"node", "reason"}], "remedies": [{"remedy", "kept", "sqnr_db", "gain_db", "reason"}],
 //    "migrations": [{"tensor", "consumers": [..], "dims": [..], "factors": [..]}],
-//    "rescales": [{"node", "input", "dims": [..], "factors": [..]}], "biases": [{"node", "values": [..]}]}
+//    "rescales": [{"node", "input", "dims": [..], "factors": [..]}],
+//    "shifts": [{"tensor", "consumers": "all" or [..], "values": [..]}], "biases": [{"node", "values": [..]}]}
 // Without "fingerprint" it is taken for any model that has the names. Reading gives back equal scales.
 std::string FormatRecipe(const Recipe& recipe);
 // Errors: kBadFile naming `source`, the entry and the key; unknown keys too.

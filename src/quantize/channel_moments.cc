@@ -1,6 +1,7 @@
 #include "quantize/channel_moments.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "octavo/session.h"
 
@@ -25,8 +26,8 @@ void AddTensor(const TensorView& view, const ObservedTensor& observed, ChannelMo
   const auto axis = static_cast<size_t>(observed.axis);
   if (moments.low.empty()) {
     const auto channels = static_cast<size_t>(view.dims[axis]);
-    moments.low.assign(channels, 0);
-    moments.high.assign(channels, 0);
+    moments.low.assign(channels, std::numeric_limits<float>::infinity());
+    moments.high.assign(channels, -std::numeric_limits<float>::infinity());
     moments.mean.assign(channels, 0);
     moments.mean_square.assign(channels, 0);
     if (observed.map) moments.mean_mapped.assign(channels, 0);

@@ -12,7 +12,7 @@
 namespace octavo {
 
 struct ChannelMoments {
-  std::vector<float> low, high;           // over all samples, 0 included
+  std::vector<float> low, high;           // over all samples
   std::vector<double> mean, mean_square;  // of x, of x^2
   std::vector<double> mean_mapped;        // of map(x), see below
   int64_t count = 0;                      // elements per channel

@@ -86,6 +86,12 @@ Json ToJson(const RescaleRecipe& entry) {
   return {{"node", entry.node}, {"input", entry.input}, {"dims", entry.dims}, {"factors", Shortest(entry.factors)}};
 }
 
+Json ToJson(const ShiftRecipe& entry) {
+  return {{"tensor", entry.tensor},
+          {"consumers", entry.consumers.empty() ? Json("all") : Json(entry.consumers)},
+          {"values", Shortest(entry.values)}};
+}
+
 Json ToJson(const BiasRecipe& entry) { return {{"node", entry.node}, {"values", Shortest(entry.values)}}; }
 
 // Names from files may hold bytes that are no UTF-8: those are replaced.
@@ -276,6 +282,16 @@ Result<RescaleRecipe> ReadRescale(const Json& object, const std::string& where) 
   return entry;
 }
 
+Result<ShiftRecipe> ReadShift(const Json& object, const std::string& where) {
+  const ObjectReader reader(object, where);
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"tensor", "consumers", "values"}));
+  ShiftRecipe entry;
+  OCTAVO_ASSIGN(entry.tensor, reader.Text("tensor"));
+  OCTAVO_ASSIGN(entry.consumers, ReadConsumers(object, reader));
+  OCTAVO_ASSIGN(entry.values, reader.Numbers("values"));
+  return entry;
+}
+
 Result<BiasRecipe> ReadBias(const Json& object, const std::string& where) {
   const ObjectReader reader(object, where);
   OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"node", "values"}));
@@ -301,7 +317,7 @@ Result<Recipe> ReadRecipe(const Json& document, const std::string& source) {
   const ObjectReader reader(document, source);
   OCTAVO_RETURN_IF_ERROR(
       reader.CheckKeys({"octavo_recipe", "fingerprint", "target", "preset", "estimator", "activations", "weights",
-                        "float", "remedies", "migrations", "rescales", "biases"}));
+                        "float", "remedies", "migrations", "rescales", "shifts", "biases"}));
   OCTAVO_ASSIGN(const int version, reader.Int("octavo_recipe"));
   if (version != kVersionOfFormat) {
     return BadFile(
@@ -318,6 +334,7 @@ Result<Recipe> ReadRecipe(const Json& document, const std::string& source) {
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "remedies", source, ReadRemedy, recipe.remedies));
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "migrations", source, ReadMigration, recipe.migrations));
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "rescales", source, ReadRescale, recipe.rescales));
+  OCTAVO_RETURN_IF_ERROR(ReadList(reader, "shifts", source, ReadShift, recipe.shifts));
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "biases", source, ReadBias, recipe.biases));
   return recipe;
 }
@@ -358,6 +375,7 @@ std::string FormatRecipe(const Recipe& recipe) {
   add_list("remedies", recipe.remedies);
   add_list("migrations", recipe.migrations);
   add_list("rescales", recipe.rescales);
+  add_list("shifts", recipe.shifts);
   add_list("biases", recipe.biases);
   text += FormatList("float", recipe.float_nodes) + ",\n" + FormatList("activations", recipe.activations) + ",\n";
   return text + FormatList("weights", recipe.weights) + "\n}\n";

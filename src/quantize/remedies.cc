@@ -10,19 +10,22 @@
 #include "octavo/compare.h"
 #include "octavo/session.h"
 #include "quantize/equalize.h"
+#include "quantize/shift_channels.h"
 #include "quantize/weight_noise.h"
 
 namespace octavo {
 namespace {
 
 constexpr std::string_view kStreams = "equalize", kNorms = "smooth-norm", kDepthwise = "migrate-depthwise",
-                           kActivations = "migrate", kClip = "clip-weights", kBias = "correct-bias";
+                           kActivations = "migrate", kShift = "shift-channels", kClip = "clip-weights",
+                           kBias = "correct-bias";
 
-constexpr std::array<RemedyInfo, 6> kRemedies = {{
+constexpr std::array<RemedyInfo, 7> kRemedies = {{
     {kStreams, "one scale per channel for all writers and readers of residual streams and linear pairs"},
     {kNorms, "LayerNorm's factors take the outlier channels of what reads it (SmoothQuant)"},
     {kDepthwise, "a factor per channel between an activation and a depthwise convolution"},
     {kActivations, "a factor per channel between an activation and any other contraction"},
+    {kShift, "channels moved to the middle of their tensor's range; biases take it back"},
     {kClip, "scales of weights that clip where that costs less than it gains"},
     {kBias, "what rounding adds to the mean of each channel goes into the bias"},
 }};
@@ -83,7 +86,7 @@ class RemedyTrials {
     entry.reason = always ? "asked for" : entry.kept ? "gains" : "gains too little";
     if (!entry.kept) return entry;
     best_ = std::move(candidate);
-    OCTAVO_ASSIGN(graph_, RewriteByRecipe(prepared_, best_));
+    OCTAVO_ASSIGN(graph_, WithoutBiases(best_));
     return entry;
   }
 
@@ -93,6 +96,7 @@ class RemedyTrials {
       Recipe candidate = best_;
       OCTAVO_ASSIGN(const int changed, ClipWeights(graph_, data_, kMomentSamples, options_.threads, candidate));
       if (changed == 0) why_not = "no scale would change";
+      candidate.biases = RoundingOfShifts(graph_, candidate);
       return candidate;
     }
     if (name == kBias) {
@@ -101,6 +105,7 @@ class RemedyTrials {
       if (candidate.biases.empty()) why_not = "no contraction has a bias";
       return candidate;
     }
+    if (name == kShift) return ProposeShifts(why_not);
     EqualizeOptions equalize;
     equalize.kind = name == kStreams     ? EqualizeKind::kStreams
                     : name == kNorms     ? EqualizeKind::kNorms
@@ -114,17 +119,44 @@ class RemedyTrials {
       why_not = "no scale of a channel is free to move";
       return best_;
     }
-    return Redecide(std::move(found.rewrites));
+    Recipe rewrites = Rewrites();
+    std::move(found.rewrites.migrations.begin(), found.rewrites.migrations.end(),
+              std::back_inserter(rewrites.migrations));
+    std::move(found.rewrites.rescales.begin(), found.rewrites.rescales.end(), std::back_inserter(rewrites.rescales));
+    return Redecide(std::move(rewrites));
   }
 
-  // Ranges are those of the rewritten model: it is calibrated again.
-  Result<Recipe> Redecide(ScaleRewrites found) {
+  Result<Recipe> ProposeShifts(std::string& why_not) {
+    Recipe rewrites = Rewrites();
+    OCTAVO_ASSIGN(rewrites.shifts, ShiftChannels(graph_, data_, policy_, kMomentSamples, options_.threads));
+    if (rewrites.shifts.empty()) {
+      why_not = "no range would shrink enough";
+      return best_;
+    }
+    OCTAVO_ASSIGN(Recipe candidate, Redecide(std::move(rewrites)));
+    OCTAVO_ASSIGN(const Graph shifted, WithoutBiases(candidate));
+    candidate.biases = RoundingOfShifts(shifted, candidate);
+    return candidate;
+  }
+
+  // What the best recipe so far does to the float graph, all of it exact.
+  Recipe Rewrites() const {
     Recipe rewrites;
     rewrites.fingerprint = best_.fingerprint;
     rewrites.migrations = best_.migrations;
     rewrites.rescales = best_.rescales;
-    std::move(found.migrations.begin(), found.migrations.end(), std::back_inserter(rewrites.migrations));
-    std::move(found.rescales.begin(), found.rescales.end(), std::back_inserter(rewrites.rescales));
+    rewrites.shifts = best_.shifts;
+    return rewrites;
+  }
+
+  // The float graph that is quantized. Biases make up for rounding: moments are measured without them.
+  Result<Graph> WithoutBiases(Recipe recipe) const {
+    recipe.biases.clear();
+    return RewriteByRecipe(prepared_, recipe);
+  }
+
+  // Ranges are those of the rewritten model: it is calibrated again.
+  Result<Recipe> Redecide(Recipe rewrites) {
     OCTAVO_ASSIGN(const Graph rewritten, RewriteByRecipe(prepared_, rewrites));
     CalibrateOptions calibrate;
     calibrate.threads = options_.threads;
@@ -133,6 +165,7 @@ class RemedyTrials {
     recipe.fingerprint = rewrites.fingerprint;
     recipe.migrations = std::move(rewrites.migrations);
     recipe.rescales = std::move(rewrites.rescales);
+    recipe.shifts = std::move(rewrites.shifts);
     return recipe;
   }
 
@@ -168,7 +201,7 @@ class RemedyTrials {
   const Policy& policy_;
   const RemedyOptions& options_;
   Recipe best_;
-  Graph graph_;  // prepared_, rewritten by best_
+  Graph graph_;  // prepared_, rewritten by best_ but for its biases
 };
 
 }  // namespace

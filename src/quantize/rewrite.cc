@@ -1,6 +1,7 @@
 // The part of a recipe that changes the float graph:
 //   x -> consumer               x -> Mul(factors) -> consumer         migrations
 //   w -> node              ->   w * factors -> node                   rescales
+//   x -> consumer               x + values -> consumer, b - W values  shifts
 //   b -> node                   b + values -> node                    biases
 #include <fmt/format.h>
 
@@ -12,6 +13,7 @@
 #include "base/quote.h"
 #include "graph/quantization.h"
 #include "octavo/quantize.h"
+#include "quantize/shift_channels.h"
 
 namespace octavo {
 namespace {
@@ -90,6 +92,10 @@ class Rewrite {
       const Status status = Rescale(entry);
       if (!status.ok()) return status.WithPrefix("recipe, rescaling at node " + Quote(entry.node) + ": ");
     }
+    for (const ShiftRecipe& entry : recipe.shifts) {
+      const Status status = Shift(entry);
+      if (!status.ok()) return status.WithPrefix("recipe, shift of " + Quote(entry.tensor) + ": ");
+    }
     for (const BiasRecipe& entry : recipe.biases) {
       const Status status = AddToBias(entry);
       if (!status.ok()) return status.WithPrefix("recipe, bias of node " + Quote(entry.node) + ": ");
@@ -118,20 +124,34 @@ class Rewrite {
     if (!BroadcastsTo(entry.dims, dims)) {
       return InvalidArgument(fmt::format("factors of dims {} for {}", ToString(entry.dims), ToString(dims)));
     }
-    const std::string name = entry.tensor + "/migrated";
-    const ValueId factors = graph_.AddConstant(name + "/factors", Tensor::FromVector<float>(entry.dims, entry.factors));
-    const ValueId migrated = graph_.AddValue(name, DType::kFloat32, dims);
-    const std::string mul = graph_.value(migrated).name;
-    if (node_of_.count(mul) > 0) return InvalidArgument("the model has a node " + Quote(mul));
-    for (const std::string& consumer : entry.consumers) {
-      OCTAVO_ASSIGN(const NodeId id, FindNode(consumer));
-      std::vector<ValueId>& inputs = graph_.node(id).inputs;
-      if (std::find(inputs.begin(), inputs.end(), tensor) == inputs.end()) {
-        return InvalidArgument("node " + Quote(consumer) + " does not read it");
-      }
-      std::replace(inputs.begin(), inputs.end(), tensor, migrated);
+    std::vector<NodeId> consumers;
+    for (const std::string& name : entry.consumers) {
+      OCTAVO_ASSIGN(const NodeId id, FindReader(name, tensor));
+      consumers.push_back(id);
     }
-    node_of_.emplace(mul, graph_.AddNode(mul, "", "Mul", {tensor, factors}, {migrated}));
+    return Insert("Mul", tensor, "/migrated", Tensor::FromVector<float>(entry.dims, entry.factors), consumers);
+  }
+
+  Result<NodeId> FindReader(const std::string& name, ValueId tensor) const {
+    OCTAVO_ASSIGN(const NodeId id, FindNode(name));
+    const std::vector<ValueId>& inputs = graph_.node(id).inputs;
+    if (std::find(inputs.begin(), inputs.end(), tensor) != inputs.end()) return id;
+    return InvalidArgument("node " + Quote(name) + " does not read it");
+  }
+
+  // `consumers` read `op` of the tensor and the constant.
+  Status Insert(std::string_view op, ValueId tensor, std::string_view suffix, Tensor constant,
+                const std::vector<NodeId>& consumers) {
+    const std::string name = graph_.value(tensor).name + std::string(suffix);
+    const ValueId operand = graph_.AddConstant(name + "/operand", std::move(constant));
+    const ValueId result = graph_.AddValue(name, DType::kFloat32, graph_.value(tensor).dims);
+    const std::string node = graph_.value(result).name;
+    if (node_of_.count(node) > 0) return InvalidArgument("the model has a node " + Quote(node));
+    for (const NodeId id : consumers) {
+      std::vector<ValueId>& inputs = graph_.node(id).inputs;
+      std::replace(inputs.begin(), inputs.end(), tensor, result);
+    }
+    node_of_.emplace(node, graph_.AddNode(node, "", op, {tensor, operand}, {result}));
     return {};
   }
 
@@ -175,6 +195,86 @@ class Rewrite {
     return {};
   }
 
+  Status Shift(const ShiftRecipe& entry) {
+    const ValueId tensor = graph_.Find(entry.tensor);
+    if (tensor == kNoValue) return NotFound("the model has no such tensor");
+    OCTAVO_ASSIGN(const std::vector<NodeId> consumers, ShiftConsumers(entry, tensor));
+    OCTAVO_ASSIGN(const int axis, ShiftAxis(consumers, tensor));
+    OCTAVO_RETURN_IF_ERROR(CheckValues(entry.values, graph_.value(tensor).dims, axis));
+    for (const NodeId id : consumers) {
+      const std::vector<double> sums = ShiftOfResult(graph_, graph_.node(id), entry.values);
+      BiasRecipe bias{graph_.node(id).name, {}};
+      for (const double sum : sums) bias.values.push_back(static_cast<float>(-sum));
+      if (graph_.node(id).Is("MatMul") && !HasAddedConstant(id)) {
+        OCTAVO_RETURN_IF_ERROR(AppendBias(id, bias.values));
+      } else {
+        OCTAVO_RETURN_IF_ERROR(AddToBias(bias));
+      }
+    }
+    const auto home = ReadByOthers(tensor, consumers) ? std::nullopt : FindShiftHome(graph_, tensor, axis);
+    const Dims dims = AlongAxis(graph_.value(tensor).dims, axis);
+    if (!home) return Insert("Add", tensor, "/shifted", Tensor::FromVector<float>(dims, entry.values), consumers);
+    return AddToConstant(home->node, home->input, DimsAtHome(*home, dims), entry.values);
+  }
+
+  Result<std::vector<NodeId>> ShiftConsumers(const ShiftRecipe& entry, ValueId tensor) const {
+    std::vector<NodeId> consumers;
+    if (entry.consumers.empty()) consumers = graph_.Uses()[static_cast<size_t>(tensor)];
+    for (const std::string& name : entry.consumers) {
+      OCTAVO_ASSIGN(const NodeId id, FindReader(name, tensor));
+      consumers.push_back(id);
+    }
+    std::sort(consumers.begin(), consumers.end());
+    consumers.erase(std::unique(consumers.begin(), consumers.end()), consumers.end());
+    if (consumers.empty()) return InvalidArgument("no node reads it");
+    return consumers;
+  }
+
+  // The axis along which all of them sum over the tensor's channels.
+  Result<int> ShiftAxis(const std::vector<NodeId>& consumers, ValueId tensor) const {
+    int common = -1;
+    for (const NodeId id : consumers) {
+      const Node& node = graph_.node(id);
+      const auto axis = ShiftableAxis(graph_, node);
+      if (!axis.ok()) return axis.status().WithPrefix(graph_.Describe(node) + ": ");
+      if (node.input(0) != tensor || std::count(node.inputs.begin(), node.inputs.end(), tensor) != 1) {
+        return InvalidArgument("node " + Quote(node.name) + " does not read it as its one operand");
+      }
+      if (common >= 0 && *axis != common) return InvalidArgument("its readers sum over different axes");
+      common = *axis;
+    }
+    return common;
+  }
+
+  static Status CheckValues(const std::vector<float>& values, const Dims& dims, int axis) {
+    if (dims[static_cast<size_t>(axis)] != static_cast<int64_t>(values.size())) {
+      return InvalidArgument(fmt::format("{} values for axis {} of {}", values.size(), axis, ToString(dims)));
+    }
+    for (const float value : values) {
+      if (!std::isfinite(value)) return InvalidArgument("a value is NaN or infinite");
+    }
+    return {};
+  }
+
+  bool ReadByOthers(ValueId tensor, const std::vector<NodeId>& consumers) const {
+    const std::vector<NodeId> readers = graph_.Uses()[static_cast<size_t>(tensor)];
+    return graph_.IsOutput(tensor) || std::any_of(readers.begin(), readers.end(), [&](NodeId id) {
+             return std::find(consumers.begin(), consumers.end(), id) == consumers.end();
+           });
+  }
+
+  // Broadcast along all axes but one, from that one on.
+  static Dims AlongAxis(const Dims& dims, int axis) {
+    Dims along(dims.size() - static_cast<size_t>(axis), 1);
+    along[0] = dims[static_cast<size_t>(axis)];
+    return along;
+  }
+
+  // A bias is a vector; what an Add holds is broadcast.
+  Dims DimsAtHome(const ShiftHome& home, const Dims& dims) const {
+    return graph_.node(home.node).Is("Add") ? dims : Dims{dims[0]};
+  }
+
   Status AddToBias(const BiasRecipe& entry) {
     OCTAVO_ASSIGN(NodeId id, FindNode(entry.node));
     const auto channels = static_cast<int64_t>(entry.values.size());
@@ -189,21 +289,50 @@ class Rewrite {
       if (!std::isfinite(value)) return InvalidArgument("a value is NaN or infinite");
     }
     int input = 2;
-    if (node.Is("MatMul")) {
-      OCTAVO_RETURN_IF_ERROR(FindAddedConstant(id, input));
-    } else if (!node.has_input(2)) {
-      const Tensor zeros = Tensor::FromVector<float>({channels}, std::vector<float>(entry.values.size(), 0.0f));
-      const ValueId bias = graph_.AddConstant(entry.node + "/bias", zeros);
+    if (node.Is("MatMul")) OCTAVO_RETURN_IF_ERROR(FindAddedConstant(id, input));
+    return AddToConstant(id, input, {channels}, entry.values);
+  }
+
+  // A third input that is absent counts as zeros.
+  Status AddToConstant(NodeId id, int input, const Dims& dims, const std::vector<float>& values) {
+    if (input == 2 && !graph_.node(id).has_input(2)) {
+      const Tensor zeros = Tensor::FromVector<float>(dims, std::vector<float>(values.size(), 0.0f));
+      const ValueId bias = graph_.AddConstant(graph_.node(id).name + "/bias", zeros);
       graph_.node(id).inputs.resize(3, kNoValue);
       graph_.node(id).inputs[2] = bias;
     }
     OCTAVO_ASSIGN(const ValueId bias, OwnConstant(id, input));
     const Tensor constant = graph_.value(bias).constant;
-    const Dims dims = {channels};
     const auto both = BroadcastDims(constant.dims(), dims);
     if (!both || *both != constant.dims()) return InvalidArgument("its bias has other channels");
-    OCTAVO_ASSIGN(Tensor sum, Combine(*both, constant, dims, entry.values, [](float a, float b) { return a + b; }));
+    OCTAVO_ASSIGN(Tensor sum, Combine(*both, constant, dims, values, [](float a, float b) { return a + b; }));
     SetConstant(bias, std::move(sum));
+    return {};
+  }
+
+  // Whether a MatMul's result goes into the Add of a constant per channel and nowhere else.
+  bool HasAddedConstant(NodeId id) const {
+    int input = 0;
+    const ValueId product = graph_.node(id).output(0);
+    if (graph_.IsOutput(product) || !FindAddedConstant(id, input).ok()) return false;
+    const Value& constant = graph_.value(graph_.node(id).input(static_cast<size_t>(input)));
+    const int64_t channels = graph_.value(product).dims.back();
+    return constant.is_constant() && constant.dtype == DType::kFloat32 && !constant.dims.empty() &&
+           constant.dims.back() == channels;
+  }
+
+  // MatMul -> y      becomes      MatMul -> Add(constant) -> y
+  Status AppendBias(NodeId id, const std::vector<float>& values) {
+    const std::string name = graph_.node(id).name + "/bias";
+    if (node_of_.count(name) > 0) return InvalidArgument("the model has a node " + Quote(name));
+    const ValueId result = graph_.node(id).output(0);
+    const ValueId product =
+        graph_.AddValue(graph_.value(result).name + "/product", DType::kFloat32, graph_.value(result).dims);
+    graph_.node(id).outputs[0] = product;
+    graph_.value(product).producer = id;
+    const auto channels = static_cast<int64_t>(values.size());
+    const ValueId bias = graph_.AddConstant(name, Tensor::FromVector<float>({channels}, values));
+    node_of_.emplace(name, graph_.AddNode(name, "", "Add", {product, bias}, {result}));
     return {};
   }
 
@@ -231,7 +360,9 @@ Result<Graph> RewriteByRecipe(const Graph& prepared, const Recipe& recipe) {
         "the recipe is of another model (or of other input sizes); remove its \"fingerprint\" to apply it all the "
         "same");
   }
-  if (recipe.migrations.empty() && recipe.rescales.empty() && recipe.biases.empty()) return prepared;
+  if (recipe.migrations.empty() && recipe.rescales.empty() && recipe.shifts.empty() && recipe.biases.empty()) {
+    return prepared;
+  }
   return Rewrite(prepared).Run(recipe);
 }
 

@@ -71,4 +71,16 @@ Result<Tensor> QuantizeWeights(const Tensor& weights, int axis, const std::vecto
   return quantized;
 }
 
+Result<Tensor> RoundWeights(const Tensor& weights, int axis, const std::vector<float>& scales) {
+  OCTAVO_ASSIGN(const Tensor quantized, QuantizeWeights(weights, axis, scales));
+  OCTAVO_ASSIGN(Tensor rounded, Tensor::Create(DType::kFloat32, weights.dims()));
+  const Channels channels = ChannelsOf(weights.dims(), axis);
+  const std::span<float> out = rounded.mutable_values<float>();
+  for (int64_t i = 0; i < weights.size(); ++i) {
+    const auto at = static_cast<size_t>(i);
+    out[at] = static_cast<float>(quantized.values<int8_t>()[at]) * scales[channels.Of(i)];
+  }
+  return rounded;
+}
+
 }  // namespace octavo

@@ -22,5 +22,7 @@ ScaleAndZero UnsignedScale(const Range& range);
 Result<std::vector<float>> WeightScales(const Tensor& weights, int axis, int limit);
 // round_half_even(w / scale), saturated to [-127, 127].
 Result<Tensor> QuantizeWeights(const Tensor& weights, int axis, const std::vector<float>& scales);
+// The same, back in float: what the contraction will multiply by.
+Result<Tensor> RoundWeights(const Tensor& weights, int axis, const std::vector<float>& scales);
 
 }  // namespace octavo

@@ -5,33 +5,18 @@
 #include <map>
 
 #include "quantize/channel_moments.h"
+#include "quantize/contraction_weights.h"
 #include "quantize/scales.h"
 
 namespace octavo {
 namespace {
 
 // A contraction whose weights are quantized along their output channels.
-struct Contraction {
+struct Contraction : ContractionWeights {
   const Node* node = nullptr;
   size_t weight = 0;                          // its entry in the recipe
   const ActivationRecipe* operand = nullptr;  // how its input is quantized; null: float
-  int64_t outputs = 0, inputs_per_group = 0, groups = 1, window = 1;
-  bool transposed = false;  // weights are (I, O/g, ...)
-
-  // Element `k` of the window of output `o` and the group's input `i`.
-  size_t At(int64_t o, int64_t i, int64_t k) const {
-    const int64_t per_group = outputs / groups;
-    const int64_t row = transposed ? o / per_group * inputs_per_group + i : o;
-    const int64_t column = transposed ? o % per_group : i;
-    const int64_t columns = transposed ? per_group : inputs_per_group;
-    return static_cast<size_t>((row * columns + column) * window + k);
-  }
-  size_t Input(int64_t o, int64_t i) const {
-    return static_cast<size_t>(o / (outputs / groups) * inputs_per_group + i);
-  }
 };
-
-bool IsWindow(const Node& node) { return node.Is("Conv") || node.Is("ConvTranspose"); }
 
 class WeightNoise {
  public:
@@ -52,8 +37,7 @@ class WeightNoise {
     std::map<ValueId, ObservedTensor> observed;
     for (const Contraction& contraction : contractions_) {
       const ValueId tensor = contraction.node->input(0);
-      const auto axis = IsWindow(*contraction.node) ? 1 : static_cast<int>(graph_.value(tensor).dims.size()) - 1;
-      observed[tensor] = {tensor, axis, Quantizer(contraction.operand)};
+      observed[tensor] = {tensor, contraction.operand_axis, Quantizer(contraction.operand)};
     }
     std::vector<ObservedTensor> list;
     for (auto& entry : observed) list.push_back(std::move(entry.second));
@@ -70,22 +54,11 @@ class WeightNoise {
  private:
   void Add(const Node& node, size_t weight) {
     const WeightRecipe& entry = recipe_.weights[weight];
-    const bool product = node.Is("MatMul") || (node.Is("Gemm") && node.Int("transA", 0) == 0);
-    if (entry.input != 1 || entry.axis < 0 || (!IsWindow(node) && !product)) return;
-    const Dims& dims = graph_.value(node.input(1)).dims;
-    if (dims.size() < 2 || (product && dims.size() != 2) || graph_.value(node.input(0)).dims.size() < 2) return;
-    Contraction contraction;
-    contraction.node = &node;
-    contraction.weight = weight;
-    contraction.operand = OperandOf(node);
-    contraction.groups = node.Int("group", 1);
-    contraction.transposed = node.Is("ConvTranspose") || (product && node.Int("transB", 0) == 0);
-    for (size_t d = 2; d < dims.size(); ++d) contraction.window *= dims[d];
-    contraction.outputs = contraction.transposed ? dims[1] * contraction.groups : dims[0];
-    contraction.inputs_per_group = contraction.transposed ? dims[0] / contraction.groups : dims[1];
+    const auto weights = WeightsOf(graph_, node);
+    if (entry.input != 1 || entry.axis < 0 || !weights) return;
     // A grouped ConvTranspose has one scale for several output channels.
-    if (static_cast<int64_t>(entry.scales.size()) != contraction.outputs) return;
-    contractions_.push_back(contraction);
+    if (static_cast<int64_t>(entry.scales.size()) != weights->outputs) return;
+    contractions_.push_back({*weights, &node, weight, OperandOf(node)});
   }
 
   const ActivationRecipe* OperandOf(const Node& node) const {

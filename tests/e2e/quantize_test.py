@@ -227,7 +227,8 @@ class Remedies(Quantize):
         plain = run("--no-remedy", "all")
         self.assertLess(plain["score"], 10)
         self.assertEqual(plain["remedies"], [])
-        others = [flag for name in ("smooth-norm", "migrate-depthwise", "migrate", "clip-weights", "correct-bias")
+        others = [flag for name in ("smooth-norm", "migrate-depthwise", "migrate", "shift-channels", "clip-weights",
+                                               "correct-bias")
                   for flag in ("--no-remedy", name)]
         report = run(*others)
         self.assertEqual([r["name"] for r in report["remedies"]], ["equalize"])
