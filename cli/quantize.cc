@@ -314,7 +314,9 @@ Json ToJson(const QuantizeFlags& flags, const Recipe& recipe, const Outcome& out
         {{"name", score.name}, {"sqnr_db", d.sqnr_db}, {"min_sqnr_db", d.min_sqnr_db}, {"cosine", d.cosine}});
   }
   Json floats = Json::array();
-  for (const FloatRecipe& node : recipe.float_nodes) floats.push_back({{"node", node.node}, {"reason", node.reason}});
+  for (const FloatRecipe& node : recipe.float_nodes) {
+    floats.push_back({{"node", node.node}, {"precision", FloatPrecisionName(node.precision)}, {"reason", node.reason}});
+  }
   Json remedies = Json::array();
   for (const RemedyRecipe& remedy : recipe.remedies) {
     remedies.push_back({{"name", remedy.name},

@@ -51,11 +51,16 @@ struct WeightRecipe {
   std::string reason;
 };
 
-// A contraction that stays float.
+// A contraction that stays float: what its multiplicands, activations and constants, are rounded to. Its sums, its bias
+// and its result are float32.
 struct FloatRecipe {
   std::string node;
   std::string reason;
+  DType precision = DType::kFloat32;  // kFloat32: as they are; kBFloat16 or kFloat16
 };
+
+// "fp32", "bf16", "fp16"; "" for other types.
+std::string_view FloatPrecisionName(DType precision);
 
 // Rewrites of the float graph that remedies ask for (remedies.h), done before anything is quantized; in this order.
 // `consumers` read `tensor` times `factors`, through a Mul that is named after the tensor.
@@ -124,8 +129,8 @@ struct Policy {
 std::vector<std::string_view> KeepFloatPatterns();
 std::vector<std::string_view> PresetNames();
 
-// What Decide would refuse of a policy whatever the statistics: an unknown target or preset, an entry of keep_float that
-// matches no node. To be asked before a long calibration.
+// What Decide would refuse of a policy whatever the statistics: an unknown target or preset, an entry of keep_float
+// that matches no node. To be asked before a long calibration.
 Status CheckPolicy(const Graph& prepared, const Policy& policy);
 
 // Errors: kInvalidArgument for statistics of another model, an unknown target or preset, an entry of keep_float that
@@ -138,11 +143,12 @@ Result<Recipe> DecideFromCache(const Graph& prepared, const CalibrationCache& ca
 // Errors as ApplyRecipe's.
 Result<Graph> RewriteByRecipe(const Graph& prepared, const Recipe& recipe);
 
-// Rewrites the graph, then inserts QuantizeLinear and DequantizeLinear. Weights become int8 constants; biases stay float32. Raises the graph's
-// opset to 13, where per-channel Q/DQ begins, if its ops mean the same there. Metadata of the result names target,
-// estimator, recipe and version.
-// Errors: kInvalidArgument for a recipe of another model, names that are not there, scales that are not normal and
-// positive or of a wrong count, an edge that is quantized twice; kUnsupported for an opset that cannot be raised.
+// Rewrites the graph, then inserts QuantizeLinear and DequantizeLinear, and for float nodes of 16 bits a Cast to that
+// type and one back. Weights become int8, bfloat16 or float16 constants; biases stay float32. Raises the graph's opset
+// to 13, where per-channel Q/DQ and bfloat16 begin, if its ops mean the same there. Metadata of the result names
+// target, estimator, recipe and version. Errors: kInvalidArgument for a recipe of another model, names that are not
+// there, scales that are not normal and positive or of a wrong count, an edge that is quantized twice, weights that
+// float16 cannot hold; kUnsupported for an opset that cannot be raised.
 Result<Graph> ApplyRecipe(const Graph& prepared, const Recipe& recipe);
 
 // DecideFromCache and ApplyRecipe: a graph for Session, quantized with no Q/DQ in the file.
@@ -156,11 +162,13 @@ Result<CalibrationCache> MakeCalibrationCache(const Graph& prepared, const Stats
 //   {"octavo_recipe": 1, "fingerprint": "...", "target": "...", "preset": "...", "estimator": "...",
 //    "activations": [{"tensor", "consumers": "all" or [..], "dtype": "uint8" or "int8", "scale", "zero_point",
 //    "reason"}], "weights": [{"node", "input", "dtype": "int8", "axis": number or null, "scales": [..], "reason"}],
-//    "float": [{"node", "reason"}], "remedies": [{"remedy", "kept", "sqnr_db", "gain_db", "reason"}],
+//    "float": [{"node", "precision": "fp32", "bf16" or "fp16", "reason"}],
+//    "remedies": [{"remedy", "kept", "sqnr_db", "gain_db", "reason"}],
 //    "migrations": [{"tensor", "consumers": [..], "dims": [..], "factors": [..]}],
 //    "rescales": [{"node", "input", "dims": [..], "factors": [..]}],
 //    "shifts": [{"tensor", "consumers": "all" or [..], "values": [..]}], "biases": [{"node", "values": [..]}]}
-// Without "fingerprint" it is taken for any model that has the names. Reading gives back equal scales.
+// Without "fingerprint" it is taken for any model that has the names; without "precision" a node is fp32. Reading gives
+// back equal scales.
 std::string FormatRecipe(const Recipe& recipe);
 // Errors: kBadFile naming `source`, the entry and the key; unknown keys too.
 Result<Recipe> ParseRecipe(std::string_view text, const std::string& source);

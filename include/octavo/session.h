@@ -46,7 +46,7 @@ struct StepInfo {
   std::string node;        // name of the (first) graph node it came from
   std::string op;          // op and what was fused into it: "Conv+Gelu+Add"
   std::string kernel;      // what computes it: "onednn brgconv:avx512_core", "layer_norm avx3", "generic"
-  std::string precision;   // "fp32", "bf16"; "int8": both multiplicands are 8-bit integers
+  std::string precision;   // "fp32"; "bf16", "fp16": on operands rounded to it; "int8": both multiplicands are 8-bit integers
   Dims output_dims;
   int64_t macs = 0;
   double milliseconds = 0;  // of the last profiled run; 0 before

@@ -18,6 +18,7 @@
 #include "engine/transposed_phases.h"
 #include "graph/infer_window.h"
 #include "graph/op_table.h"
+#include "graph/rounding.h"
 #include "kernels/copy/copy.h"
 #include "kernels/fast_table.h"
 #include "kernels/kernel.h"
@@ -39,6 +40,8 @@ std::string_view PrecisionName(DType dtype) {
       return "fp32";
     case DType::kBFloat16:
       return "bf16";
+    case DType::kFloat16:
+      return "fp16";
     default:
       return NameOf(dtype);
   }
@@ -93,6 +96,7 @@ class Lowering {
     }
     MarkBiasNodes(groups, grouped);
     uses_ = graph_.Uses();
+    if (OneDnnHasBFloat16()) FindNarrowValues();
     for (NodeId id = 0; id < static_cast<NodeId>(graph_.nodes.size()); ++id) {
       const Node& node = graph_.node(id);
       if (node.removed) continue;
@@ -254,13 +258,72 @@ class Lowering {
     watched_.erase(first, last);
   }
 
+  // Float32 values of which only bfloat16 roundings are read, also through nodes that merely move elements: whoever
+  // makes them may write them rounded.
+  void FindNarrowValues() {
+    narrow_.assign(graph_.values.size(), false);
+    for (size_t i = graph_.nodes.size(); i-- > 0;) {
+      const Node& node = graph_.nodes[i];
+      if (node.removed) continue;
+      for (const ValueId output : node.outputs) {
+        if (output != kNoValue) narrow_[static_cast<size_t>(output)] = IsReadNarrow(output);
+      }
+    }
+  }
+
+  bool IsReadNarrow(ValueId value) const {
+    const std::vector<NodeId>& readers = uses_[static_cast<size_t>(value)];
+    if (readers.empty() || graph_.IsOutput(value) || graph_.value(value).dtype != DType::kFloat32) return false;
+    return std::all_of(readers.begin(), readers.end(), [this, value](NodeId id) {
+      const Node& reader = graph_.node(id);
+      if (RoundedTo(reader) == DType::kBFloat16) return true;
+      constexpr std::array<std::string_view, 10> kMoves = {"Concat", "Expand", "Flatten", "Identity",  "Reshape",
+                                                           "Slice",  "Split",  "Squeeze", "Transpose", "Unsqueeze"};
+      if (!reader.domain.empty() || std::find(kMoves.begin(), kMoves.end(), reader.op) == kMoves.end()) return false;
+      return std::all_of(reader.outputs.begin(), reader.outputs.end(),
+                         [this](ValueId out) { return out != kNoValue && IsNarrow(out); });
+    });
+  }
+
+  bool IsNarrow(ValueId value) const { return !narrow_.empty() && narrow_[static_cast<size_t>(value)]; }
+
   // The type that activations have in memory when a kernel can choose.
   DType ActivationType(ValueId value) const {
     const DType dtype = graph_.value(value).dtype;
+    if (IsNarrow(value)) return DType::kBFloat16;
     return bf16_ && dtype == DType::kFloat32 && output_index_.count(value) == 0 ? DType::kBFloat16 : dtype;
   }
 
   // ---- contractions ----
+
+  // What the multiplicands of a contraction were rounded to: those that are computed by an octavo.RoundTo, constants
+  // because they hold nothing else. kFloat32 where they were not.
+  DType OperandType(const Node& anchor) {
+    const auto [known, is_new] = operand_types_.emplace(&anchor, DType::kFloat32);
+    if (!is_new) return known->second;
+    DType type = DType::kFloat32;
+    for (size_t i : {0u, 1u}) {
+      const NodeId producer = graph_.value(anchor.input(i)).producer;
+      const DType rounded = producer == kNoNode ? DType::kUndefined : RoundedTo(graph_.node(producer));
+      if (rounded != DType::kUndefined) type = rounded;
+    }
+    if (type == DType::kFloat32) return type;
+    for (size_t i : {0u, 1u}) {
+      const Value& operand = graph_.value(anchor.input(i));
+      const bool rounded = operand.producer != kNoNode && RoundedTo(graph_.node(operand.producer)) == type;
+      if (!rounded && !(operand.is_constant() && IsExactIn(type, operand.constant))) return DType::kFloat32;
+    }
+    return known->second = type;
+  }
+
+  // What a contraction computes on.
+  DType ProductType(const Node& anchor) {
+    if (bf16_) return bf16_kernels_ ? DType::kBFloat16 : DType::kFloat32;
+    return OperandType(anchor) == DType::kBFloat16 && OneDnnHasBFloat16() ? DType::kBFloat16 : DType::kFloat32;
+  }
+
+  // What it is said to compute on: rounded operands may be multiplied in float32.
+  DType StatedType(const Node& anchor) { return bf16_ ? ProductType(anchor) : OperandType(anchor); }
 
   Status LowerGroup(const FusionGroup& group) {
     const Node& anchor = graph_.node(group.anchor);
@@ -309,6 +372,7 @@ class Lowering {
 
   // Operands like the output, in its layout; per-channel constants by value.
   Result<FloatEpilogue> PrepareEpilogue(const FusionGroup& group, const Dims& strides) {
+    const bool narrow = ProductType(graph_.node(group.anchor)) == DType::kBFloat16;
     FloatEpilogue epilogue;
     if (group.bias != kNoValue) epilogue.names += "+Bias";
     for (const auto& op : group.post_ops) {
@@ -326,7 +390,7 @@ class Lowering {
         if (!full) {
           spec.per_channel = &value.constant;
         } else {
-          const DType dtype = bf16_kernels_ ? Primary(op.operand).dtype : DType::kFloat32;
+          const DType dtype = narrow ? Primary(op.operand).dtype : DType::kFloat32;
           OCTAVO_ASSIGN(const Storage operand, Ensure(op.operand, dtype, strides));
           spec.operand_dtype = operand.dtype;
           epilogue.operands.push_back(SlotOf(operand));
@@ -346,10 +410,11 @@ class Lowering {
     return rounded;
   }
 
-  DType ProductType() const { return bf16_kernels_ ? DType::kBFloat16 : DType::kFloat32; }
-
-  // What a contraction writes: bfloat16 when it computes on it and its reader is not the caller.
-  DType ContractionOutputType(ValueId value) const { return bf16_kernels_ ? ActivationType(value) : DType::kFloat32; }
+  // What a contraction writes: bfloat16 when it computes on it and its readers want it so.
+  DType ContractionOutputType(const FusionGroup& group) {
+    const bool narrow = ProductType(graph_.node(group.anchor)) == DType::kBFloat16;
+    return narrow ? ActivationType(group.output) : DType::kFloat32;
+  }
 
   Result<Tensor> BiasOf(const Node& anchor, const FusionGroup& group, int64_t channels) const {
     ValueId bias = group.bias;
@@ -387,15 +452,15 @@ class Lowering {
     spec.geometry = GeometryOf(axes, spec.transposed);
     OCTAVO_ASSIGN(spec.weights, Weights(weights.constant));
     OCTAVO_ASSIGN(spec.bias, BiasOf(node, group, dst_dims[1]));
-    spec.src_dtype = spec.weights_dtype = ProductType();
-    spec.dst_dtype = ContractionOutputType(group.output);
+    spec.src_dtype = spec.weights_dtype = ProductType(node);
+    spec.dst_dtype = ContractionOutputType(group);
 
     const Dims dst_strides = ChannelsLastStrides(dst_dims);
     OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.src_dtype, ChannelsLastStrides(src_dims)));
     OCTAVO_ASSIGN(FloatEpilogue epilogue, PrepareEpilogue(group, dst_strides));
     spec.post_ops = epilogue.specs;
     OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Convolution(spec));
-    EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(src)}, epilogue,
+    EmitContraction(group, std::move(built), {SlotOf(src)}, epilogue,
                     Define(group.output, spec.dst_dtype, dst_strides));
     return {};
   }
@@ -415,8 +480,8 @@ class Lowering {
     ConvolutionSpec spec;
     spec.src_dims = DimsOf(node.input(0));
     OCTAVO_ASSIGN(spec.bias, BiasOf(node, group, dst_dims[1]));
-    spec.src_dtype = spec.weights_dtype = ProductType();
-    spec.dst_dtype = ContractionOutputType(group.output);
+    spec.src_dtype = spec.weights_dtype = ProductType(node);
+    spec.dst_dtype = ContractionOutputType(group);
     const Dims dst_strides = ChannelsLastStrides(dst_dims);
     OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.src_dtype, ChannelsLastStrides(spec.src_dims)));
     OCTAVO_ASSIGN(const FloatEpilogue epilogue, PrepareEpilogue(group, dst_strides));
@@ -448,7 +513,7 @@ class Lowering {
     const int64_t macs = CountMacs(graph_, node) / static_cast<int64_t>(phases.size());
     for (size_t i = 0; i < built.size(); ++i) {
       Step step;
-      step.info = DescribeStep(node, std::move(built[i].first.implementation), spec.src_dtype);
+      step.info = DescribeStep(node, std::move(built[i].first.implementation), StatedType(node));
       step.info.op += epilogue.names;
       step.info.macs = macs;
       step.kernel = std::move(built[i].first.kernel);
@@ -464,14 +529,14 @@ class Lowering {
     return {};
   }
 
-  void EmitContraction(const FusionGroup& group, OneDnnKernel built, DType type, std::vector<Slot> inputs,
+  void EmitContraction(const FusionGroup& group, OneDnnKernel built, std::vector<Slot> inputs,
                        const FloatEpilogue& epilogue, const Storage& dst) {
     const Node& anchor = graph_.node(group.anchor);
     Step step;
     step.info.node = anchor.name;
     step.info.op = anchor.op + epilogue.names;
     step.info.kernel = std::move(built.implementation);
-    step.info.precision = PrecisionName(type);
+    step.info.precision = PrecisionName(StatedType(anchor));
     step.info.output_dims = DimsOf(group.output);
     step.info.macs = CountMacs(graph_, anchor);
     step.kernel = std::move(built.kernel);
@@ -503,15 +568,15 @@ class Lowering {
     spec.weights_transposed = weights_transposed;
     OCTAVO_ASSIGN(spec.weights, Weights(weights.constant));
     OCTAVO_ASSIGN(spec.bias, BiasOf(node, group, spec.n));
-    spec.src_dtype = spec.weights_dtype = ProductType();
-    spec.dst_dtype = ContractionOutputType(group.output);
+    spec.src_dtype = spec.weights_dtype = ProductType(node);
+    spec.dst_dtype = ContractionOutputType(group);
 
     const Dims dst_strides = ContiguousStrides(DimsOf(group.output));
     OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.src_dtype, ContiguousStrides(a_dims)));
     OCTAVO_ASSIGN(FloatEpilogue epilogue, PrepareEpilogue(group, dst_strides));
     spec.post_ops = epilogue.specs;
     OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Linear(spec));
-    EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(src)}, epilogue,
+    EmitContraction(group, std::move(built), {SlotOf(src)}, epilogue,
                     Define(group.output, spec.dst_dtype, dst_strides));
     return {};
   }
@@ -529,8 +594,8 @@ class Lowering {
     const Dims& dst_dims = DimsOf(group.output);
     MatMulSpec spec;
     spec.dst_dims = dst_dims;
-    spec.src_dtype = ProductType();
-    spec.dst_dtype = ContractionOutputType(group.output);
+    spec.src_dtype = ProductType(node);
+    spec.dst_dtype = ContractionOutputType(group);
     std::array<Storage, 2> operands;
     for (size_t i : {0u, 1u}) {
       const ValueId value = node.input(i);
@@ -552,7 +617,7 @@ class Lowering {
     if (group.bias != kNoValue) return Unsupported("bias");
     spec.post_ops = epilogue.specs;
     OCTAVO_ASSIGN(OneDnnKernel built, onednn_.MatMul(spec));
-    EmitContraction(group, std::move(built), spec.src_dtype, {SlotOf(operands[0]), SlotOf(operands[1])}, epilogue,
+    EmitContraction(group, std::move(built), {SlotOf(operands[0]), SlotOf(operands[1])}, epilogue,
                     Define(group.output, spec.dst_dtype, dst_strides));
     return {};
   }
@@ -865,6 +930,9 @@ class Lowering {
     OCTAVO_RETURN_IF_ERROR(RequireReals(node));
     if (IsQuantize(node)) NoteUnfused(node, WhyAlone(node));
     if (IsDequantize(node)) NoteUnfused(node, WhyReal(node));
+    if (RoundedTo(node) == DType::kBFloat16 && OneDnnHasBFloat16() && ElementCount(DimsOf(node.output(0))) > 0) {
+      return LowerRounding(node);
+    }
     if (node.has_input(0) && !graph_.value(node.input(0)).is_constant()) {
       if (TryView(node)) return {};
       if (node.domain.empty() && (node.op == "AveragePool" || node.op == "MaxPool" || node.op == "GlobalAveragePool")) {
@@ -873,6 +941,30 @@ class Lowering {
       }
     }
     return LowerKernel(node);
+  }
+
+  // The rounded value is a bfloat16 form of the one before, in the order in which its first reader wants it: nothing
+  // where that was written so, else one copy.
+  Status LowerRounding(const Node& node) {
+    OCTAVO_ASSIGN(Storage rounded, Ensure(node.input(0), DType::kBFloat16, OperandStrides(node)));
+    storages_[static_cast<size_t>(node.output(0))].push_back(std::move(rounded));
+    return {};
+  }
+
+  Dims OperandStrides(const Node& rounding) const {
+    const ValueId value = rounding.output(0);
+    const Dims &dims = DimsOf(value), &strides = Primary(rounding.input(0)).strides;
+    const std::vector<NodeId>& readers = uses_[static_cast<size_t>(value)];
+    if (readers.empty()) return DenseLike(dims, strides);
+    const Node& reader = graph_.node(readers[0]);
+    if (reader.Is("Conv") || reader.Is("ConvTranspose")) return ChannelsLastStrides(dims);
+    if (reader.Is("Gemm") || (reader.Is("MatMul") && graph_.value(reader.input(1)).is_constant())) {
+      return ContiguousStrides(dims);
+    }
+    if (reader.Is("MatMul") && dims.size() >= 2) {
+      return IsMatrixReadable(dims, strides) ? strides : ContiguousStrides(dims);
+    }
+    return DenseLike(dims, strides);
   }
 
   std::string WhyAlone(const Node& quantize) const {
@@ -994,7 +1086,9 @@ class Lowering {
       return {};
     }
     if (BindFn fast = FindFastKernel(node.domain, node.op)) {
-      if (bf16_) {
+      const bool narrow = std::any_of(node.outputs.begin(), node.outputs.end(),
+                                      [this](ValueId output) { return output != kNoValue && IsNarrow(output); });
+      if (bf16_ || narrow) {
         Status status = TryKernel(node, fast, true, fmt::format("{} {}", node.op, FastKernelIsa()));
         if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
       }
@@ -1106,6 +1200,8 @@ class Lowering {
   std::unordered_multimap<ValueId, size_t> watched_;  // not yet handed over
   std::unordered_map<NodeId, NodeId> bias_nodes_;
   std::vector<std::vector<NodeId>> uses_;
+  std::vector<bool> narrow_;  // by value; empty without bfloat16 kernels
+  std::unordered_map<const Node*, DType> operand_types_;
   std::unordered_map<NodeId, std::string> float_reasons_;  // why an anchor does not compute on integers
 };
 

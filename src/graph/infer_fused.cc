@@ -2,6 +2,7 @@
 
 #include "graph/infer_dims.h"
 #include "graph/infer_rules.h"
+#include "graph/rounding.h"
 
 namespace octavo {
 namespace {
@@ -74,6 +75,12 @@ Inferred InferFusedLinearAttention(const Node&, int64_t, InferArgs inputs) {
   }
   dims.insert(dims.end(), {FromEnd(inputs[2], 2), FromEnd(inputs[0], 1)});
   return OneOutput(inputs[0].dtype, std::move(dims));
+}
+
+Inferred InferRoundTo(const Node& node, int64_t, InferArgs inputs) {
+  if (RoundedTo(node) == DType::kUndefined) return InvalidArgument("it rounds to neither bfloat16 nor float16");
+  if (inputs[0].dtype != DType::kFloat32) return InvalidArgument("its input is not float32");
+  return OneOutput(DType::kFloat32, inputs[0].dims);
 }
 
 }  // namespace octavo

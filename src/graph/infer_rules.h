@@ -19,6 +19,7 @@ OCTAVO_DECLARE_INFER(InferCompare);
 OCTAVO_DECLARE_INFER(InferClip);
 OCTAVO_DECLARE_INFER(InferWhere);
 OCTAVO_DECLARE_INFER(InferCast);
+OCTAVO_DECLARE_INFER(InferRoundTo);
 OCTAVO_DECLARE_INFER(InferDropout);
 
 // infer_movement.cc

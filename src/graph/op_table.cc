@@ -131,11 +131,14 @@ constexpr OpTraits kOnnxOps[] = {
 //   LinearAttention {epsilon}              q, k (..., D, N), v (..., Dv, N): (v relu(k)^T relu(q)) /
 //                                          (sum over n of relu(k) . relu(q) + epsilon), of shape (..., Dv, N); the
 //                                          division is per token.
+//   RoundTo {to}                           float32 x rounded to bfloat16 or float16 (ONNX's numbers, as Cast's `to`)
+//                                          and back: what a Cast to 16 bits and one back to float32 compute.
 constexpr OpTraits kOctavoOps[] = {
     {kOctavoDomain, "Attention", 1, 3, 4, kContraction, InferFusedAttention, kFirstThree, 0},
     {kOctavoDomain, "GroupNorm", 1, 3, 3, kReduction, InferFusedGroupNorm},
     {kOctavoDomain, "LayerNorm", 1, 1, 3, kReduction, InferFusedLayerNorm},
     {kOctavoDomain, "LinearAttention", 1, 3, 3, kContraction, InferFusedLinearAttention, kFirstThree, 0},
+    {kOctavoDomain, "RoundTo", 1, 1, 1, kElementwise, InferRoundTo},
     {kOctavoDomain, "Silu", 1, 1, 1, kElementwise, InferUnary},
 };
 

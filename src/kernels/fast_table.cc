@@ -57,6 +57,7 @@ constexpr FastKernelRow kRows[] = {
     {"", "Gelu", BindFastUnary},
     {"", "HardSwish", BindFastUnary},
     {"", "HardSigmoid", BindFastUnary},
+    {kOctavoDomain, "RoundTo", BindFastUnary},
     {kOctavoDomain, "Silu", BindFastUnary},
     {"", "Clip", BindFastClip},
     {"", "Add", BindFastBinary},

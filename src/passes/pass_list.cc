@@ -19,6 +19,7 @@ struct Pass {
 constexpr Pass kPasses[] = {
     {"constant-fold", FoldConstants},
     {"identity-clean", CleanIdentities},
+    {"cast-pairs", JoinCastPairs},
     {"dequantize-weights", MoveViewsBeforeDequantize},
     {"unsigned-activations", MakeActivationsUnsigned},
     {"transpose-reshape-clean", CleanTransposesAndReshapes},

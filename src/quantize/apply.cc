@@ -1,7 +1,11 @@
 // Recipe -> Q/DQ:
 //   x ----------------> Conv          x -> QuantizeLinear -> DequantizeLinear -> Conv
 //   w (float) --------/          ->   w (int8) -----------> DequantizeLinear --/
-// One Q and one DQ per entry of the recipe, shared by its consumers; other readers of x keep reading x.
+// One Q and one DQ per entry of the recipe, shared by its consumers; other readers of x keep reading x. A float node of
+// 16 bits:
+//   x ----------------> Conv          x -> Cast(bfloat16) -> Cast(float32) -> Conv
+//   w (float32) --------/          ->   w (bfloat16) ------> Cast(float32) --/
+// One pair per tensor and type, shared by the nodes that want it.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -12,6 +16,7 @@
 #include "base/quote.h"
 #include "graph/op_table.h"
 #include "graph/quantization.h"
+#include "graph/rounding.h"
 #include "octavo/quantize.h"
 #include "octavo/version.h"
 #include "quantize/opset.h"
@@ -37,6 +42,10 @@ class RecipeApplier {
     for (const WeightRecipe& entry : recipe_.weights) {
       const Status status = ApplyWeight(entry);
       if (!status.ok()) return status.WithPrefix("recipe, weight of node " + Quote(entry.node) + ": ");
+    }
+    for (const FloatRecipe& entry : recipe_.float_nodes) {
+      const Status status = ApplyFloat(entry);
+      if (!status.ok()) return status.WithPrefix("recipe, float node " + Quote(entry.node) + ": ");
     }
     PlaceNewNodes();
     OCTAVO_RETURN_IF_ERROR(graph_.Sort());
@@ -183,6 +192,59 @@ class RecipeApplier {
     return dequantized;
   }
 
+  Status ApplyFloat(const FloatRecipe& entry) {
+    if (entry.precision == DType::kFloat32) return {};
+    if (entry.precision != DType::kBFloat16 && entry.precision != DType::kFloat16) {
+      return InvalidArgument(fmt::format("its precision is {}, not bf16 or fp16", NameOf(entry.precision)));
+    }
+    OCTAVO_ASSIGN(const NodeId id, FindNode(entry.node));
+    if (!narrowed_.insert(id).second) return InvalidArgument("it is listed twice");
+    const OpTraits* traits = FindOp(graph_.node(id).domain, graph_.node(id).op);
+    const uint32_t operands = traits != nullptr ? traits->quantizable_inputs : 0;
+    if (operands == 0) {
+      return InvalidArgument(graph_.node(id).op + " multiplies no matrices: only contractions run in 16 bits");
+    }
+    for (size_t i = 0; i < graph_.node(id).inputs.size() && i < 32; ++i) {
+      if ((operands >> i & 1) == 0) continue;
+      OCTAVO_ASSIGN(graph_.node(id).inputs[i], RoundedOperand(graph_.node(id).inputs[i], entry.precision));
+    }
+    return {};
+  }
+
+  Result<ValueId> RoundedOperand(ValueId operand, DType dtype) {
+    const auto key = std::make_pair(operand, dtype);
+    if (const auto shared = rounded_.find(key); shared != rounded_.end()) return shared->second;
+    const Value& value = graph_.value(operand);
+    if (value.producer != kNoNode && static_cast<size_t>(value.producer) >= original_count_) {
+      return InvalidArgument("it reads " + Quote(value.name) + ", quantized: leave one of the two out");
+    }
+    if (value.dtype != DType::kFloat32) return InvalidArgument("its operand " + Quote(value.name) + " is not float32");
+    const Dims dims = value.dims;
+    const std::string name = fmt::format("{}/{}", value.name, NameOf(dtype));
+    OCTAVO_ASSIGN(const ValueId narrow, AddNarrow(operand, name, dtype));
+    const ValueId back = AddCast(narrow, graph_.AddValue(name + "/float32", DType::kFloat32, dims));
+    rounded_.emplace(key, back);
+    return back;
+  }
+
+  Result<ValueId> AddNarrow(ValueId operand, const std::string& name, DType dtype) {
+    if (!graph_.value(operand).is_constant()) {
+      return AddCast(operand, graph_.AddValue(name, dtype, Dims(graph_.value(operand).dims)));
+    }
+    OCTAVO_ASSIGN(Tensor narrow, NarrowWeights(graph_.value(operand).constant, dtype));
+    return graph_.AddConstant(name, std::move(narrow));
+  }
+
+  // To the type of `to`, which it returns.
+  ValueId AddCast(ValueId from, ValueId to) {
+    const Value& value = graph_.value(to);
+    const int64_t number = value.dtype == DType::kFloat32   ? kOnnxFloat
+                           : value.dtype == DType::kFloat16 ? kOnnxFloat16
+                                                            : kOnnxBFloat16;
+    graph_.AddNode(FreshName(value.name + "/Cast"), "", "Cast", {from}, {to}, {{"to", number}});
+    return to;
+  }
+
   // New nodes stand right before the first node that needs them, so that no value lives longer than it has to.
   void PlaceNewNodes() {
     std::vector<Node> placed;
@@ -219,6 +281,8 @@ class RecipeApplier {
   std::set<std::string> new_names_;
   std::set<std::pair<ValueId, NodeId>> claimed_;  // tensor, reader
   std::map<std::tuple<ValueId, int, std::vector<float>>, ValueId> weights_;
+  std::set<NodeId> narrowed_;                             // float nodes of 16 bits
+  std::map<std::pair<ValueId, DType>, ValueId> rounded_;  // a tensor after its pair of Casts
 };
 
 }  // namespace

@@ -171,6 +171,102 @@ TEST_F(ApplyTest, AllMeansEveryReader) {
   EXPECT_EQ(uses[static_cast<size_t>(graph.Find("x"))].size(), 1u);  // the QuantizeLinear alone
 }
 
+class HalfTest : public testing::TestWithParam<DType> {
+ protected:
+  HalfTest() : prepared_(PrepareForQuantization(residual_.graph).value()) {}
+
+  Recipe For(std::initializer_list<int> convolutions) const {
+    Recipe recipe;
+    for (const int n : convolutions) recipe.float_nodes.push_back({residual_.NodeName("Conv", n), "", GetParam()});
+    return recipe;
+  }
+  std::string ErrorOf(const Recipe& recipe) const {
+    const auto graph = ApplyRecipe(prepared_, recipe);
+    return graph.ok() ? "no error" : graph.status().message();
+  }
+
+  ResidualGraph residual_{11};
+  Graph prepared_;
+};
+INSTANTIATE_TEST_SUITE_P(Types, HalfTest, testing::Values(DType::kBFloat16, DType::kFloat16),
+                         [](const auto& type) { return std::string(NameOf(type.param)); });
+
+TEST_P(HalfTest, RoundsOperandsThroughCasts) {
+  const Graph graph = ApplyRecipe(prepared_, For({0, 1})).value();
+  EXPECT_EQ(graph.opset(), 13);
+  EXPECT_EQ(CountOps(graph, "Cast"), 6);  // a pair for each activation, the way back for each weight
+  const Node* conv = nullptr;
+  for (const Node& node : graph.nodes) {
+    if (node.name == residual_.NodeName("Conv", 0)) conv = &node;
+  }
+  ASSERT_NE(conv, nullptr);
+  EXPECT_EQ(graph.value(conv->input(2)).dtype, DType::kFloat32);  // the bias stays
+  EXPECT_TRUE(graph.value(conv->input(2)).is_constant());
+  const Node& weight = graph.node(graph.value(conv->input(1)).producer);
+  EXPECT_EQ(weight.op, "Cast");
+  EXPECT_TRUE(graph.value(weight.input(0)).is_constant());
+  EXPECT_EQ(graph.value(weight.input(0)).constant.dtype(), GetParam());
+  // Right before its reader.
+  EXPECT_EQ(graph.nodes[0].op, "Cast");
+  EXPECT_EQ(graph.nodes[3].name, conv->name);
+  // The first convolution's four products of inputs up to 2 and weights up to 1, each off by 2^-8 of itself twice:
+  // 2^-4; the second one adds that for each of its four weights and its own error: less than 0.6 of outputs.
+  ExpectSameOutputs(prepared_, graph, GetParam() == DType::kBFloat16 ? 0.6 : 0.075);
+}
+
+TEST_P(HalfTest, OnePairPerTensor) {
+  TestGraph builder(13);
+  const ValueId x = builder.Input("x", {2, 4}), w = builder.Random({4, 4});
+  const Graph prepared = PrepareForQuantization(builder.Finish({builder.Op("MatMul", {x, w}),
+                                                                builder.Op("MatMul", {builder.Op("Relu", {x}), w}),
+                                                                builder.Op("MatMul", {x, builder.Random({4, 3})})}))
+                             .value();
+  Recipe recipe;
+  for (const Node& node : prepared.nodes) {
+    if (node.op == "MatMul") recipe.float_nodes.push_back({node.name, "", GetParam()});
+  }
+  const Graph graph = ApplyRecipe(prepared, recipe).value();
+  EXPECT_EQ(CountOps(graph, "Cast"), 2 + 2 + 1 + 1);  // x, Relu(x), two weights
+  for (const Value& value : graph.values) EXPECT_FALSE(value.is_constant() && value.dtype == DType::kFloat32);
+}
+
+TEST_P(HalfTest, ReadsBackWhatItSaves) {
+  const Graph graph = ApplyRecipe(prepared_, For({0, 1, 2})).value();
+  const std::string path = testing::TempDir() + "/octavo_half_test.onnx";
+  ASSERT_TRUE(SaveOnnx(graph, path).ok());
+  const auto loaded = LoadOnnx(path);
+  ASSERT_TRUE(loaded.ok()) << loaded.status().message();
+  ExpectSameOutputs(graph, *loaded, 0);
+}
+
+TEST_P(HalfTest, RefusesWhatMakesNoSense) {
+  Recipe recipe = For({0, 0});
+  EXPECT_THAT(ErrorOf(recipe), HasSubstr("listed twice"));
+  recipe.float_nodes = {{"nobody", "", GetParam()}};
+  EXPECT_THAT(ErrorOf(recipe), HasSubstr("no node 'nobody'"));
+  recipe.float_nodes = {{residual_.NodeName("Relu", 0), "", GetParam()}};
+  EXPECT_THAT(ErrorOf(recipe), HasSubstr("only contractions run in 16 bits"));
+  recipe = Decide(prepared_, UniformStats(prepared_, -1, 1), {}).value();
+  recipe.float_nodes = For({1}).float_nodes;
+  EXPECT_THAT(ErrorOf(recipe), HasSubstr("quantized: leave one of the two out"));
+}
+
+TEST(HalfWeights, StayWithinTheType) {
+  TestGraph builder(13);
+  const ValueId x = builder.Input("x", {1, 2});
+  const Graph prepared =
+      PrepareForQuantization(builder.Finish({builder.Op("MatMul", {x, builder.Constant({2, 1}, {1, -65520})})}))
+          .value();
+  Recipe recipe;
+  recipe.float_nodes = {{prepared.nodes[0].name, "", DType::kFloat16}};
+  const auto graph = ApplyRecipe(prepared, recipe);
+  ASSERT_FALSE(graph.ok());
+  EXPECT_THAT(graph.status().message(), HasSubstr("float node '" + prepared.nodes[0].name + "'"));
+  EXPECT_THAT(graph.status().message(), HasSubstr("its weights reach -65520, beyond the largest float16"));
+  recipe.float_nodes[0].precision = DType::kBFloat16;
+  EXPECT_TRUE(ApplyRecipe(prepared, recipe).ok());
+}
+
 Graph SmallGraph(int64_t opset, std::string_view op, TestGraph::Attributes attributes) {
   TestGraph builder(opset);
   const ValueId x = builder.Input("x", {2, 3, 4});

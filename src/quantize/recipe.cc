@@ -59,7 +59,16 @@ Json ToJson(const WeightRecipe& entry) {
   return json;
 }
 
-Json ToJson(const FloatRecipe& entry) { return {{"node", entry.node}, {"reason", entry.reason}}; }
+constexpr std::pair<DType, std::string_view> kFloatPrecisions[] = {
+    {DType::kFloat32, "fp32"}, {DType::kBFloat16, "bf16"}, {DType::kFloat16, "fp16"}};
+
+Json ToJson(const FloatRecipe& entry) {
+  Json json;
+  json["node"] = entry.node;
+  json["precision"] = std::string(FloatPrecisionName(entry.precision));
+  json["reason"] = entry.reason;
+  return json;
+}
 
 Json Shortest(const std::vector<float>& values) {
   Json list = Json::array();
@@ -241,9 +250,14 @@ Result<WeightRecipe> ReadWeight(const Json& object, const std::string& where) {
 
 Result<FloatRecipe> ReadFloat(const Json& object, const std::string& where) {
   const ObjectReader reader(object, where);
-  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"node", "reason"}));
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"node", "precision", "reason"}));
   FloatRecipe entry;
   OCTAVO_ASSIGN(entry.node, reader.Text("node"));
+  OCTAVO_ASSIGN(const std::string precision, reader.Text("precision", "fp32"));
+  const auto* named = std::find_if(std::begin(kFloatPrecisions), std::end(kFloatPrecisions),
+                                   [&](const auto& known) { return known.second == precision; });
+  if (named == std::end(kFloatPrecisions)) return reader.Wrong("precision", "\"fp32\", \"bf16\" or \"fp16\"");
+  entry.precision = named->first;
   OCTAVO_ASSIGN(entry.reason, reader.Text("reason", ""));
   return entry;
 }
@@ -359,6 +373,12 @@ bool IsNestedDeeply(std::string_view text) {
 }
 
 }  // namespace
+
+std::string_view FloatPrecisionName(DType precision) {
+  const auto* named = std::find_if(std::begin(kFloatPrecisions), std::end(kFloatPrecisions),
+                                   [precision](const auto& known) { return known.first == precision; });
+  return named == std::end(kFloatPrecisions) ? std::string_view() : named->second;
+}
 
 std::string FormatRecipe(const Recipe& recipe) {
   std::string text = fmt::format("{{\n  \"octavo_recipe\": {},\n", kVersionOfFormat);

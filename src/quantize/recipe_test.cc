@@ -21,7 +21,8 @@ Recipe SmallRecipe() {
                         {"y", {}, DType::kInt8, 1e-20f, 0, ""}};
   recipe.weights = {{"a", 1, 0, {0.1f, 0x1p-60f, 3.4028234e38f}, "scale per output channel"},
                     {"b\"c", 0, -1, {1.0f}, ""}};
-  recipe.float_nodes = {{"d", "both operands are activations"}};
+  recipe.float_nodes = {
+      {"d", "both operands are activations"}, {"e", "", DType::kBFloat16}, {"f", "", DType::kFloat16}};
   recipe.remedies = {{"equalize", true, 36.71, 37.5, "gains"}, {"migrate", false, -0.1, -3e-17, ""}};
   recipe.migrations = {{"x", {"a"}, {1, 2, 1, 1}, {0.1f, 64.0f}}};
   recipe.rescales = {{"a", 1, {2}, {0.5f, 3.4028234e38f}}};
@@ -45,6 +46,9 @@ TEST(Recipe, ReadsWhatItWrites) {
   EXPECT_EQ(read->weights[0].scales, SmallRecipe().weights[0].scales);
   EXPECT_EQ(read->weights[1].axis, -1);
   EXPECT_EQ(read->float_nodes[0].reason, "both operands are activations");
+  EXPECT_EQ(read->float_nodes[0].precision, DType::kFloat32);
+  EXPECT_EQ(read->float_nodes[1].precision, DType::kBFloat16);
+  EXPECT_EQ(read->float_nodes[2].precision, DType::kFloat16);
   EXPECT_TRUE(read->remedies[0].kept);
   EXPECT_EQ(read->remedies[0].gain_db, 37.5);
   EXPECT_EQ(read->migrations[0].factors, SmallRecipe().migrations[0].factors);
@@ -56,6 +60,7 @@ TEST(Recipe, IsReadable) {
   const std::string text = FormatRecipe(SmallRecipe());
   EXPECT_THAT(text, HasSubstr("\"dtype\":\"uint8\",\"scale\":0.1,\"zero_point\":7"));
   EXPECT_THAT(text, HasSubstr("\"consumers\":\"all\""));
+  EXPECT_THAT(text, HasSubstr("{\"node\":\"e\",\"precision\":\"bf16\",\"reason\":\"\"}"));
 }
 
 TEST(Recipe, KeepsEveryBitOfScales) {
@@ -100,6 +105,16 @@ TEST(Recipe, NamesWhatIsWrong) {
               HasSubstr("weights[0]: \"axis\" must be"));
   EXPECT_THAT(ErrorOf(R"({"octavo_recipe": 1, "weights": [{"node": "a", "input": 1, "scales": [true]}]})"),
               HasSubstr("a list of numbers"));
+}
+
+TEST(Recipe, FloatNodesAreFp32UnlessTheySayOtherwise) {
+  const auto recipe = ParseRecipe(R"({"octavo_recipe": 1, "float": [{"node": "a"}]})", "r");
+  ASSERT_TRUE(recipe.ok());
+  EXPECT_EQ(recipe->float_nodes[0].precision, DType::kFloat32);
+  EXPECT_THAT(ErrorOf(R"({"octavo_recipe": 1, "float": [{"node": "a", "precision": "fp8"}]})"),
+              HasSubstr("float[0]: \"precision\" must be \"fp32\", \"bf16\" or \"fp16\""));
+  EXPECT_THAT(ErrorOf(R"({"octavo_recipe": 1, "float": [{"node": "a", "precision": 16}]})"),
+              HasSubstr("\"precision\" must be"));
 }
 
 TEST(Recipe, RefusesDeepNesting) { EXPECT_THAT(ErrorOf(std::string(1 << 20, '[')), HasSubstr("nested too deeply")); }

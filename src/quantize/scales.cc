@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "graph/rounding.h"
+
 namespace octavo {
 namespace {
 
@@ -81,6 +83,21 @@ Result<Tensor> RoundWeights(const Tensor& weights, int axis, const std::vector<f
     out[at] = static_cast<float>(quantized.values<int8_t>()[at]) * scales[channels.Of(i)];
   }
   return rounded;
+}
+
+Result<Tensor> NarrowWeights(const Tensor& weights, DType dtype) {
+  OCTAVO_ASSIGN(Tensor narrow, Tensor::Create(dtype, weights.dims()));
+  const std::span<const float> values = weights.values<float>();
+  auto* out = static_cast<uint16_t*>(narrow.mutable_data());
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (!std::isfinite(values[i])) return InvalidArgument("its weights hold NaN or infinity");
+    if (!std::isfinite(RoundTo(dtype, values[i]))) {
+      return InvalidArgument(
+          fmt::format("its weights reach {}, beyond the largest {}: make it bf16 or fp32", values[i], NameOf(dtype)));
+    }
+    out[i] = dtype == DType::kBFloat16 ? FloatToBFloat16(values[i]) : FloatToFloat16(values[i]);
+  }
+  return narrow;
 }
 
 }  // namespace octavo

@@ -24,5 +24,7 @@ Result<std::vector<float>> WeightScales(const Tensor& weights, int axis, int lim
 Result<Tensor> QuantizeWeights(const Tensor& weights, int axis, const std::vector<float>& scales);
 // The same, back in float: what the contraction will multiply by.
 Result<Tensor> RoundWeights(const Tensor& weights, int axis, const std::vector<float>& scales);
+// In kBFloat16 or kFloat16. Error: a weight that is not finite there.
+Result<Tensor> NarrowWeights(const Tensor& weights, DType dtype);
 
 }  // namespace octavo

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/parallel.h"
+#include "graph/rounding.h"
 #include "kernels/generic/elementwise.h"
 #include "kernels/simd/convert.h"
 #include "kernels/simd/targets.h"
@@ -43,6 +44,8 @@ enum class UnaryOp {
   kSilu,
   kHardSwish,
   kHardSigmoid,
+  kRoundToBFloat16,
+  kRoundToFloat16,
 };
 enum class BinaryOp { kAdd, kSub, kMul, kDiv, kMin, kMax };
 
@@ -144,6 +147,34 @@ struct HardSigmoidOp {
   }
 };
 
+// A float's lower bits are rounded away in its integer form: the carry of a mantissa that rounds up reaches the
+// exponent.
+template <int kDropped>
+HWY_INLINE hn::Vec<hn::RebindToUnsigned<FloatTag>> RoundedBits(V x) {
+  const hn::RebindToUnsigned<FloatTag> d;
+  constexpr uint32_t kBelowHalf = (1u << (kDropped - 1)) - 1;
+  const auto bits = hn::BitCast(d, x);
+  const auto odd = hn::And(hn::ShiftRight<kDropped>(bits), hn::Set(d, 1u));
+  return hn::And(hn::Add(bits, hn::Add(odd, hn::Set(d, kBelowHalf))), hn::Set(d, ~((1u << kDropped) - 1)));
+}
+struct RoundToBFloat16Op {
+  static HWY_INLINE V Apply(V x, const UnaryParameters&) {
+    return hn::IfThenElse(hn::Eq(x, x), hn::BitCast(kTag, RoundedBits<16>(x)), x);
+  }
+};
+// Below 2^-14 a float16 is a multiple of 2^-24, which is the last bit of a float32 from 0.5 on.
+struct RoundToFloat16Op {
+  static HWY_INLINE V Apply(V x, const UnaryParameters&) {
+    const V magnitude = hn::Abs(x), anchor = hn::Set(kTag, 0.5f);
+    const V normal = hn::BitCast(kTag, RoundedBits<13>(magnitude));
+    const V infinity = hn::Set(kTag, std::numeric_limits<float>::infinity());
+    const V bounded = hn::IfThenElse(hn::Gt(normal, hn::Set(kTag, 65504.0f)), infinity, normal);
+    const V tiny = hn::Sub(hn::Add(magnitude, anchor), anchor);
+    const V rounded = hn::IfThenElse(hn::Lt(magnitude, hn::Set(kTag, 0x1p-14f)), tiny, bounded);
+    return hn::IfThenElse(hn::Eq(x, x), hn::CopySign(rounded, x), x);
+  }
+};
+
 // The last vector may overlap the one before; it is computed before anything is written, so y may be x.
 template <class Op>
 void UnaryRowOf(const float* x, float* y, size_t n, const UnaryParameters& parameters) {
@@ -197,6 +228,10 @@ UnaryRowFn UnaryRowOfTarget(UnaryOp op) {
       return UnaryRowOf<HardSwishOp>;
     case UnaryOp::kHardSigmoid:
       return UnaryRowOf<HardSigmoidOp>;
+    case UnaryOp::kRoundToBFloat16:
+      return UnaryRowOf<RoundToBFloat16Op>;
+    case UnaryOp::kRoundToFloat16:
+      return UnaryRowOf<RoundToFloat16Op>;
   }
   return nullptr;
 }
@@ -494,6 +529,7 @@ Result<ParameterizedUnary> FindUnary(const Node& node) {
       {"HardSwish", UnaryOp::kHardSwish},
       {"HardSigmoid", UnaryOp::kHardSigmoid},
       {"Gelu", UnaryOp::kGelu},
+      {"RoundTo", UnaryOp::kRoundToBFloat16},
   };
   ParameterizedUnary unary;
   const auto* found =
@@ -505,6 +541,7 @@ Result<ParameterizedUnary> FindUnary(const Node& node) {
     if (form != "none" && form != "tanh") return InvalidArgument("approximate is '" + form + "', not none or tanh");
     if (form == "tanh") unary.op = UnaryOp::kGeluTanh;
   }
+  if (RoundedTo(node) == DType::kFloat16) unary.op = UnaryOp::kRoundToFloat16;
   if (unary.op == UnaryOp::kLeakyRelu) unary.parameters.first = node.Float("alpha", 0.01f);
   if (unary.op == UnaryOp::kHardSigmoid) unary.parameters = {node.Float("alpha", 0.2f), node.Float("beta", 0.5f)};
   return unary;

@@ -23,8 +23,8 @@ struct RowFunction {
 // For the ops of BindFastUnary, and for Clip with constant bounds. Unsupported for others.
 Result<RowFunction> FindRowFunction(const Graph& graph, const Node& node);
 
-// Relu, LeakyRelu, Sigmoid, Tanh, Erf, Exp, Log, Sqrt, Reciprocal, Neg, Abs, Gelu, HardSwish, HardSigmoid, Silu.
-// Unsupported: other element types, an op that is none of these.
+// Relu, LeakyRelu, Sigmoid, Tanh, Erf, Exp, Log, Sqrt, Reciprocal, Neg, Abs, Gelu, HardSwish, HardSigmoid, Silu,
+// RoundTo. Unsupported: other element types, an op that is none of these.
 Result<BoundKernel> BindFastUnary(const BindContext& context);
 // Bounds as inputs, read on every run, or as attributes (opset < 11).
 Result<BoundKernel> BindFastClip(const BindContext& context);

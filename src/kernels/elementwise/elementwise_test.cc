@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
+#include <cmath>
 #include <limits>
+#include <random>
 
+#include "graph/rounding.h"
 #include "kernels/kernel_testing.h"
 
 namespace octavo {
@@ -100,6 +104,40 @@ TEST(ElementwiseTest, SpecialValuesStaySpecial) {
       ASSERT_TRUE(RunKernel(BindFastUnary, node, 20, 1, {&x}, {&y}).ok());
       // A subnormal's last bit is worth 1.4e-45; erf's rational form scales it up by 1e2 before it divides.
       ExpectClose(y.Get(), RunGeneric(node, 20, {&x}, dims), 8 * kUlp, 1.4e-43, op);
+    }
+  });
+}
+
+// Both sides round to nearest even, so that equal bits are asked for: ties, the ends of the range, subnormals.
+TEST(ElementwiseTest, RoundToHasTheBitsOfACastThereAndBack) {
+  const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  std::vector<float> values = {0,           -0.0f,      inf,          -inf,           nan,
+                               65504.0f,    65519.0f,   65520.0f,     -65520.0f,      3.4e38f,
+                               -3.4e38f,    0x1p-14f,   0x1.fffp-15f, 0x1p-24f,       0x1p-25f,
+                               0x1.8p-24f,  0x1.8p-25f, -0x1p-26f,    1.00048828125f, 1.00146484375f,
+                               1.00390625f, 1.01171875f};
+  std::mt19937 random(5);
+  while (values.size() < 20000) {
+    values.push_back(std::bit_cast<float>(static_cast<uint32_t>(random())));
+    values.push_back(std::ldexp(std::bit_cast<float>(0x3f800000u | (static_cast<uint32_t>(random()) >> 9)),
+                                static_cast<int>(random() % 48) - 28));
+  }
+  std::erase_if(values, [](float value) { return std::fpclassify(value) == FP_SUBNORMAL; });  // a session flushes them
+  const Dims dims = {static_cast<int64_t>(values.size())};
+  ForEachIsa([&] {
+    for (const int64_t to : {kOnnxBFloat16, kOnnxFloat16}) {
+      const Node node = NodeOf("RoundTo", {{"to", to}}, "octavo");
+      TestOperand x(DType::kFloat32, dims), y(DType::kFloat32, dims);
+      x.Set(values);
+      ASSERT_TRUE(RunKernel(BindFastUnary, node, 20, 1, {&x}, {&y}).ok());
+      const std::vector<float> expected = RunGeneric(node, 20, {&x}, dims), found = y.Get();
+      for (size_t i = 0; i < values.size(); ++i) {
+        if (std::isnan(expected[i])) {
+          ASSERT_TRUE(std::isnan(found[i])) << values[i];
+        } else {
+          ASSERT_EQ(std::bit_cast<uint32_t>(expected[i]), std::bit_cast<uint32_t>(found[i])) << values[i] << " " << to;
+        }
+      }
     }
   });
 }

@@ -2,6 +2,7 @@
 #include <atomic>
 #include <cmath>
 
+#include "graph/rounding.h"
 #include "kernels/generic/elementwise.h"
 #include "kernels/generic/rows.h"
 
@@ -331,6 +332,11 @@ Result<BoundKernel> BindSigmoid(const BindContext& context) {
 Result<BoundKernel> BindSilu(const BindContext& context) {
   return BindUnary<FloatTypes>(context, [](auto x) { return x / (1 + std::exp(-x)); });
 }
+Result<BoundKernel> BindRoundTo(const BindContext& context) {
+  return BindUnary<FloatTypes>(context, [to = RoundedTo(context.node)](auto x) {
+    return static_cast<decltype(x)>(RoundTo(to, static_cast<float>(x)));
+  });
+}
 Result<BoundKernel> BindRelu(const BindContext& context) {
   return BindUnary<SignedNumericTypes>(context, [](auto x) { return Maximum(x, decltype(x)(0)); });
 }
@@ -450,6 +456,7 @@ std::span<const GenericKernelRow> ArithmeticKernels() {
       {"", "HardSwish", BindHardSwish},
       {"", "Gelu", BindGelu},
       {"", "Clip", BindClip},
+      {kOctavoDomain, "RoundTo", BindRoundTo},
       {kOctavoDomain, "Silu", BindSilu},
   };
   return kRows;
