@@ -934,7 +934,9 @@ class Lowering {
       return LowerRounding(node);
     }
     if (node.has_input(0) && !graph_.value(node.input(0)).is_constant()) {
-      if (TryView(node)) return {};
+      if (TryView(node, Primary(node.input(0)))) return {};
+      const bool is_inside = output_index_.count(node.output(0)) == 0 && ElementCount(DimsOf(node.output(0))) > 0;
+      if (node.Is("Reshape") && is_inside) return LowerReshape(node);
       if (node.domain.empty() && (node.op == "AveragePool" || node.op == "MaxPool" || node.op == "GlobalAveragePool")) {
         Status status = LowerPooling(node);
         if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
@@ -961,10 +963,12 @@ class Lowering {
     if (reader.Is("Gemm") || (reader.Is("MatMul") && graph_.value(reader.input(1)).is_constant())) {
       return ContiguousStrides(dims);
     }
+    // What lies there already is read as it is, and a copy leaves no gaps.
+    const Dims dense = Primary(rounding.input(0)).dtype == DType::kBFloat16 ? strides : DenseLike(dims, strides);
     if (reader.Is("MatMul") && dims.size() >= 2) {
-      return IsMatrixReadable(dims, strides) ? strides : ContiguousStrides(dims);
+      return IsMatrixReadable(dims, dense) ? dense : ContiguousStrides(dims);
     }
-    return DenseLike(dims, strides);
+    return dense;
   }
 
   std::string WhyAlone(const Node& quantize) const {
@@ -976,12 +980,17 @@ class Lowering {
                        reason == float_reasons_.end() ? "" : ": " + reason->second);
   }
 
-  bool TryView(const Node& node) {
-    const Storage& from = Primary(node.input(0));
-    auto views = ViewsOf(graph_, node, from.strides);
+  // One copy into rows, of which the reshaped value is a view: fast for every type, where no kernel of the op is.
+  Status LowerReshape(const Node& node) {
+    const ValueId input = node.input(0);
+    OCTAVO_ASSIGN(const Storage rows, Ensure(input, Primary(input).dtype, ContiguousStrides(DimsOf(input))));
+    return TryView(node, rows) ? Status() : LowerKernel(node);
+  }
+
+  // By value: a form of a value may move when those of others are written.
+  bool TryView(const Node& node, const Storage base) {
+    auto views = ViewsOf(graph_, node, base.strides);
     if (!views) return false;
-    // The primary may move when the outputs' storages are written.
-    const Storage base = from;
     for (size_t i = 0; i < views->size(); ++i) {
       const ValueId output = node.output(i);
       if (output == kNoValue) continue;
