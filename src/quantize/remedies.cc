@@ -127,13 +127,15 @@ class RemedyTrials {
   }
 
   Result<Recipe> ProposeShifts(std::string& why_not) {
-    Recipe rewrites = Rewrites();
-    OCTAVO_ASSIGN(rewrites.shifts, ShiftChannels(graph_, data_, policy_, kMomentSamples, options_.threads));
-    if (rewrites.shifts.empty()) {
+    OCTAVO_ASSIGN(const std::vector<ChannelShift> found, ShiftChannels(graph_, data_, best_, options_.threads));
+    if (found.empty()) {
       why_not = "no range would shrink enough";
       return best_;
     }
+    Recipe rewrites = Rewrites();
+    for (const ChannelShift& shift : found) rewrites.shifts.push_back(shift.recipe);
     OCTAVO_ASSIGN(Recipe candidate, Redecide(std::move(rewrites)));
+    ScaleShifts(found, candidate);
     OCTAVO_ASSIGN(const Graph shifted, WithoutBiases(candidate));
     candidate.biases = RoundingOfShifts(shifted, candidate);
     return candidate;

@@ -27,10 +27,22 @@ struct ShiftHome {
 };
 std::optional<ShiftHome> FindShiftHome(const Graph& graph, ValueId tensor, int axis);
 
-// Shifts by minus the middle of each channel's range, for the tensors whose range shrinks enough to pay for them.
-// `graph` is the float graph that is to be quantized.
-Result<std::vector<ShiftRecipe>> ShiftChannels(const Graph& graph, const Dataset& data, const Policy& policy,
-                                               size_t samples, int threads);
+// A shift, and the widest of the channels that it moves: what 8 bits have to hold.
+struct ChannelShift {
+  ShiftRecipe recipe;
+  float widest = 0;
+};
+
+// Shifts for the tensors whose range, as far as their 8 bits hold it now, shrinks enough to pay for them. `graph` is
+// the float graph that `recipe` quantizes, rewritten by it. Ranges of channels are those of all samples.
+Result<std::vector<ChannelShift>> ShiftChannels(const Graph& graph, const Dataset& data, const Recipe& recipe,
+                                                int threads);
+
+// Gives shifted tensors the scale that holds their widest channel, and rounds each shift to whole steps of it: what was
+// 0 stays exact, and what lies near it, most of what activation functions make, keeps its small errors. An estimator
+// would cut off the channels that were shifted farthest, and with them all of their zeros. `recipe` is decided for the
+// shifted graph, and has `shifts`, in order, at the end of its own.
+void ScaleShifts(const std::vector<ChannelShift>& shifts, Recipe& recipe);
 
 // What the shifts of `recipe` cost because weights are rounded: W v - Q(W) v, to be added to the biases of their
 // readers, so that a shift meets no rounding of weights. `shifted` is the float graph with the shifts and without
