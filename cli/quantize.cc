@@ -39,6 +39,7 @@ struct QuantizeFlags {
   std::string estimator;
   std::optional<double> percentile;
   Policy policy;
+  std::vector<std::string> slow_remedies;          // to be tried like the others
   std::vector<std::string> remedies, no_remedies;  // names; "all" in no_remedies: none is tried
   int threads = 0;
   std::string output, recipe_out, cache_out;
@@ -86,8 +87,13 @@ Status CheckFlags(const QuantizeFlags& flags) {
     return InvalidArgument(
         "--recipe holds every decision: --keep-float, --preset and --quantize-attention do not go with it");
   }
-  if (const std::string why_not = WhyNoRemedies(flags); !why_not.empty() && !flags.remedies.empty()) {
-    return InvalidArgument("--remedy " + flags.remedies.front() + " is not possible: " + why_not);
+  if (const std::string why_not = WhyNoRemedies(flags); !why_not.empty()) {
+    if (!flags.remedies.empty()) {
+      return InvalidArgument("--remedy " + flags.remedies.front() + " is not possible: " + why_not);
+    }
+    if (!flags.slow_remedies.empty()) {
+      return InvalidArgument("--try-remedy " + flags.slow_remedies.front() + " is not possible: " + why_not);
+    }
   }
   std::error_code error;
   if (fs::is_directory(flags.output, error)) {
@@ -176,10 +182,17 @@ Result<Stats> CalibrateOn(const QuantizeFlags& flags, const Graph& prepared, con
 
 Result<Recipe> DecideRemedied(const QuantizeFlags& flags, const Sources& sources) {
   RemedyOptions options;
+  size_t rounded = 0;
   options.always = flags.remedies;
   options.never = flags.no_remedies;
+  options.slow = flags.slow_remedies;
   options.threads = flags.threads;
-  std::unique_ptr<Progress> bar;
+  std::unique_ptr<Progress> bar, rounding;
+  options.rounding_progress = [&](size_t done, size_t total) {
+    if (rounding == nullptr) rounding = std::make_unique<Progress>("rounding", static_cast<int64_t>(total), "layers");
+    for (; rounded < done; ++rounded) rounding->Step();
+    if (done == total) rounding.reset();
+  };
   options.progress = [&](size_t done, size_t total, std::string_view) {
     if (bar == nullptr) bar = std::make_unique<Progress>("remedies", static_cast<int64_t>(total), "tried");
     if (done > 0) bar->Step();
@@ -412,9 +425,14 @@ void AddPolicyFlags(CLI::App& command, QuantizeFlags& flags) {
                     JoinNames(KeepFloatPatterns(), ", ") + "; repeatable")
       ->type_name("NODE|PATTERN|OP");
   std::string about;
-  for (const RemedyInfo& remedy : AllRemedies()) about += fmt::format("\n  {}: {}", remedy.name, remedy.about);
+  for (const RemedyInfo& remedy : AllRemedies()) {
+    about += fmt::format("\n  {}: {}{}", remedy.name, remedy.about, remedy.slow ? "; slow" : "");
+  }
   AddRepeatable(command, "--remedy", flags.remedies,
                 "Apply this remedy without judging it (with --data, each is tried and kept where it gains):" + about)
+      ->type_name("NAME");
+  AddRepeatable(command, "--try-remedy", flags.slow_remedies,
+                "Try a slow remedy, too, and keep it where it gains; repeatable")
       ->type_name("NAME");
   AddRepeatable(command, "--no-remedy", flags.no_remedies, "Leave this remedy out; 'all': try none; repeatable")
       ->type_name("NAME");

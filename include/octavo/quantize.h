@@ -42,6 +42,9 @@ struct ActivationRecipe {
   std::string reason;
 };
 
+// How far an integer may lie from its weight rounded to nearest.
+inline constexpr int kMaxRoundingOffset = 2;
+
 // One constant operand in int8: q = round_half_even(w / scale), saturated to [-127, 127].
 struct WeightRecipe {
   std::string node;
@@ -49,6 +52,8 @@ struct WeightRecipe {
   int axis = -1;  // scales run along this axis of the constant, from 0; -1: one scale for all
   std::vector<float> scales;
   std::string reason;
+  // Added to q, which is saturated again: by element of the constant, each within kMaxRoundingOffset; empty: all 0.
+  std::vector<int8_t> offsets{};
 };
 
 // A contraction that stays float: what its multiplicands, activations and constants, are rounded to. Its sums, its bias
@@ -167,6 +172,8 @@ Result<CalibrationCache> MakeCalibrationCache(const Graph& prepared, const Stats
 //    "migrations": [{"tensor", "consumers": [..], "dims": [..], "factors": [..]}],
 //    "rescales": [{"node", "input", "dims": [..], "factors": [..]}],
 //    "shifts": [{"tensor", "consumers": "all" or [..], "values": [..]}], "biases": [{"node", "values": [..]}]}
+// A weight may have "offsets", two elements a letter: 'A' + 5 (first + 2) + (second + 2); the last of an odd number is
+// 'a' + (offset + 2).
 // Without "fingerprint" it is taken for any model that has the names; without "precision" a node is fp32. Reading gives
 // back equal scales.
 std::string FormatRecipe(const Recipe& recipe);

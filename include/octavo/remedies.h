@@ -18,6 +18,7 @@ namespace octavo {
 struct RemedyInfo {
   std::string_view name;   // as --remedy takes it
   std::string_view about;  // one line
+  bool slow = false;       // tried only where it is asked for
 };
 
 // In the order in which they are tried.
@@ -25,14 +26,16 @@ std::span<const RemedyInfo> AllRemedies();
 
 struct RemedyOptions {
   // Names from AllRemedies. Those of `always` are applied without being judged, those of `never` are left out, the
-  // others stay where they gain.
-  std::vector<std::string> always, never;
+  // others stay where they gain. Slow ones are tried where `slow` or `always` names them.
+  std::vector<std::string> always, never, slow;
   double least_gain_db = 0.1;  // what a remedy must gain to stay
   size_t samples = 16;         // the first of the data judge
   int threads = 0;             // 0: every core this process may run on
   bool whole_octaves = true;   // scales are powers of two: every weight keeps its mantissa
   // Remedies done, of how many; what is being tried.
   std::function<void(size_t done, size_t total, std::string_view name)> progress;
+  // Layers that ada-round is done with, of how many.
+  std::function<void(size_t done, size_t total)> rounding_progress;
 };
 
 // Why the policy can have no remedies; empty where it can.

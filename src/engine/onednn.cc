@@ -1,6 +1,7 @@
 #include "engine/onednn.h"
 
 #include <fmt/format.h>
+#include <omp.h>
 
 #include <cfloat>
 #include <cmath>
@@ -551,6 +552,17 @@ Result<std::shared_ptr<IntegerPrimitive>> OneDnnBuilder::IntegerMatMul(const Int
     primitive->implementation = fmt::format("onednn {}", pd.impl_info_str());
     return primitive;
   });
+}
+
+void MultiplyFloats(const FloatProduct& product) {
+  if (product.m == 0 || product.n == 0) return;
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(1);
+  // Its only errors are arguments out of range.
+  dnnl_sgemm(product.a_transposed ? 'T' : 'N', product.b_transposed ? 'T' : 'N', product.m, product.n, product.k,
+             product.scale, product.a, product.a_leading, product.b, product.b_leading, product.adds ? 1.0f : 0.0f,
+             product.c, product.c_leading);
+  omp_set_num_threads(before);
 }
 
 }  // namespace octavo

@@ -119,6 +119,24 @@ class IntegerPrimitive {
   std::string implementation;
 };
 
+// c = scale * op(a) op(b) + (adds ? c : 0): op(a) is (m, k), op(b) is (k, n), c is (m, n). Row-major float32; a leading
+// dimension is the distance between rows as they lie in memory, before op transposes.
+struct FloatProduct {
+  int64_t m = 0, k = 0, n = 0;
+  const float* a = nullptr;
+  int64_t a_leading = 0;
+  bool a_transposed = false;
+  const float* b = nullptr;
+  int64_t b_leading = 0;
+  bool b_transposed = false;
+  float* c = nullptr;
+  int64_t c_leading = 0;
+  float scale = 1;
+  bool adds = false;
+};
+// On the calling thread alone: equal arguments give equal bits whatever other threads do.
+void MultiplyFloats(const FloatProduct& product);
+
 // Whether products of uint8 with any int8 are summed exactly. Where not, pairs of products saturate at 16 bits, and
 // only weights of at most 64 in magnitude are exact (2 * 255 * 64 < 2^15).
 bool OneDnnSumsExactly();

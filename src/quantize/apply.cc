@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 #include <set>
 #include <tuple>
@@ -163,8 +164,12 @@ class RecipeApplier {
       if (!IsUsableScale(scale))
         return InvalidArgument(fmt::format("the scale {} is not a positive normal number", scale));
     }
-    // Nodes that share a constant and its scales share the int8 copy.
-    const auto key = std::make_tuple(weight, entry.axis, entry.scales);
+    const auto allowed = [](int8_t offset) { return std::abs(int{offset}) <= kMaxRoundingOffset; };
+    if (!std::all_of(entry.offsets.begin(), entry.offsets.end(), allowed)) {
+      return InvalidArgument(fmt::format("an offset lies outside of -{0} to {0}", kMaxRoundingOffset));
+    }
+    // Nodes that share a constant, its scales and its offsets share the int8 copy.
+    const auto key = std::make_tuple(weight, entry.axis, entry.scales, entry.offsets);
     auto shared = weights_.find(key);
     if (shared == weights_.end()) {
       OCTAVO_ASSIGN(const ValueId dequantized, AddWeight(weight, entry));
@@ -177,7 +182,7 @@ class RecipeApplier {
   Result<ValueId> AddWeight(ValueId weight, const WeightRecipe& entry) {
     const Tensor constant = graph_.value(weight).constant;
     const std::string name = graph_.value(weight).name;
-    OCTAVO_ASSIGN(Tensor quantized, QuantizeWeights(constant, entry.axis, entry.scales));
+    OCTAVO_ASSIGN(Tensor quantized, QuantizeWeights(constant, entry.axis, entry.scales, entry.offsets));
     const bool per_tensor = entry.axis < 0;
     const ValueId scale = AddScale(name, entry.scales, per_tensor);
     const auto channels = static_cast<int64_t>(entry.scales.size());
@@ -280,7 +285,7 @@ class RecipeApplier {
   std::map<std::string, NodeId, std::less<>> node_of_;
   std::set<std::string> new_names_;
   std::set<std::pair<ValueId, NodeId>> claimed_;  // tensor, reader
-  std::map<std::tuple<ValueId, int, std::vector<float>>, ValueId> weights_;
+  std::map<std::tuple<ValueId, int, std::vector<float>, std::vector<int8_t>>, ValueId> weights_;
   std::set<NodeId> narrowed_;                             // float nodes of 16 bits
   std::map<std::pair<ValueId, DType>, ValueId> rounded_;  // a tensor after its pair of Casts
 };

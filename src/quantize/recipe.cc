@@ -47,6 +47,39 @@ Json ToJson(const ActivationRecipe& entry) {
   return json;
 }
 
+// Two offsets from -2 to 2 are one of 25 letters, so that a weight costs half a byte; see quantize.h.
+constexpr int kOffsets = 2 * kMaxRoundingOffset + 1;
+
+std::string FormatOffsets(const std::vector<int8_t>& offsets) {
+  std::string text;
+  text.reserve(offsets.size() / 2 + 1);
+  const auto digit = [&](size_t i) {
+    return std::clamp<int>(offsets[i], -kMaxRoundingOffset, kMaxRoundingOffset) + kMaxRoundingOffset;
+  };
+  size_t i = 0;
+  for (; i + 1 < offsets.size(); i += 2) text += static_cast<char>('A' + kOffsets * digit(i) + digit(i + 1));
+  if (i < offsets.size()) text += static_cast<char>('a' + digit(i));
+  return text;
+}
+
+// False where it is no such text.
+bool ParseOffsets(std::string_view text, std::vector<int8_t>& offsets) {
+  offsets.reserve(2 * text.size());
+  const auto add = [&](int digit) { offsets.push_back(static_cast<int8_t>(digit - kMaxRoundingOffset)); };
+  for (size_t i = 0; i < text.size(); ++i) {
+    const int pair = text[i] - 'A', single = text[i] - 'a';
+    if (pair >= 0 && pair < kOffsets * kOffsets) {
+      add(pair / kOffsets);
+      add(pair % kOffsets);
+    } else if (single >= 0 && single < kOffsets && i + 1 == text.size()) {
+      add(single);
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
 Json ToJson(const WeightRecipe& entry) {
   Json json;
   json["node"] = entry.node;
@@ -56,6 +89,7 @@ Json ToJson(const WeightRecipe& entry) {
   json["reason"] = entry.reason;
   Json& scales = json["scales"] = Json::array();
   for (const float scale : entry.scales) scales.push_back(Shortest(scale));
+  if (!entry.offsets.empty()) json["offsets"] = FormatOffsets(entry.offsets);
   return json;
 }
 
@@ -233,7 +267,7 @@ Result<ActivationRecipe> ReadActivation(const Json& object, const std::string& w
 
 Result<WeightRecipe> ReadWeight(const Json& object, const std::string& where) {
   const ObjectReader reader(object, where);
-  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"node", "input", "dtype", "axis", "scales", "reason"}));
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"node", "input", "dtype", "axis", "scales", "reason", "offsets"}));
   WeightRecipe entry;
   OCTAVO_ASSIGN(entry.node, reader.Text("node"));
   OCTAVO_ASSIGN(entry.input, reader.Int("input"));
@@ -245,6 +279,10 @@ Result<WeightRecipe> ReadWeight(const Json& object, const std::string& where) {
   }
   OCTAVO_ASSIGN(entry.scales, reader.Numbers("scales"));
   OCTAVO_ASSIGN(entry.reason, reader.Text("reason", ""));
+  OCTAVO_ASSIGN(const std::string offsets, reader.Text("offsets", ""));
+  if (!ParseOffsets(offsets, entry.offsets)) {
+    return reader.Wrong("offsets", "letters A to Y, the last perhaps one of a to e");
+  }
   return entry;
 }
 

@@ -20,7 +20,7 @@ Recipe SmallRecipe() {
   recipe.activations = {{"x", {"a", "b\"c"}, DType::kUInt8, 0.1f, 7, "Conv operand"},
                         {"y", {}, DType::kInt8, 1e-20f, 0, ""}};
   recipe.weights = {{"a", 1, 0, {0.1f, 0x1p-60f, 3.4028234e38f}, "scale per output channel"},
-                    {"b\"c", 0, -1, {1.0f}, ""}};
+                    {"b\"c", 0, -1, {1.0f}, "", {-2, 2, 0, 1, -1}}};
   recipe.float_nodes = {
       {"d", "both operands are activations"}, {"e", "", DType::kBFloat16}, {"f", "", DType::kFloat16}};
   recipe.remedies = {{"equalize", true, 36.71, 37.5, "gains"}, {"migrate", false, -0.1, -3e-17, ""}};
@@ -45,6 +45,8 @@ TEST(Recipe, ReadsWhatItWrites) {
   EXPECT_EQ(read->activations[1].dtype, DType::kInt8);
   EXPECT_EQ(read->weights[0].scales, SmallRecipe().weights[0].scales);
   EXPECT_EQ(read->weights[1].axis, -1);
+  EXPECT_TRUE(read->weights[0].offsets.empty());
+  EXPECT_EQ(read->weights[1].offsets, SmallRecipe().weights[1].offsets);
   EXPECT_EQ(read->float_nodes[0].reason, "both operands are activations");
   EXPECT_EQ(read->float_nodes[0].precision, DType::kFloat32);
   EXPECT_EQ(read->float_nodes[1].precision, DType::kBFloat16);
@@ -61,6 +63,7 @@ TEST(Recipe, IsReadable) {
   EXPECT_THAT(text, HasSubstr("\"dtype\":\"uint8\",\"scale\":0.1,\"zero_point\":7"));
   EXPECT_THAT(text, HasSubstr("\"consumers\":\"all\""));
   EXPECT_THAT(text, HasSubstr("{\"node\":\"e\",\"precision\":\"bf16\",\"reason\":\"\"}"));
+  EXPECT_THAT(text, HasSubstr("\"offsets\":\"ENb\""));
 }
 
 TEST(Recipe, KeepsEveryBitOfScales) {
@@ -105,6 +108,14 @@ TEST(Recipe, NamesWhatIsWrong) {
               HasSubstr("weights[0]: \"axis\" must be"));
   EXPECT_THAT(ErrorOf(R"({"octavo_recipe": 1, "weights": [{"node": "a", "input": 1, "scales": [true]}]})"),
               HasSubstr("a list of numbers"));
+  const auto offsets = [](const std::string& text) {
+    return ErrorOf(R"({"octavo_recipe": 1, "weights": [{"node": "a", "input": 1, "scales": [1], "offsets": ")" + text +
+                   "\"}]}");
+  };
+  EXPECT_EQ(offsets("AYMe"), "no error");
+  for (const char* text : {"AZ", "A@", "aA", "Af", "A\xC3\xA9"}) {
+    EXPECT_THAT(offsets(text), HasSubstr("weights[0]: \"offsets\" must be letters")) << text;
+  }
 }
 
 TEST(Recipe, FloatNodesAreFp32UnlessTheySayOtherwise) {

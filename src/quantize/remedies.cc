@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 
 #include "base/quote.h"
 #include "octavo/calibrate.h"
 #include "octavo/compare.h"
 #include "octavo/session.h"
+#include "quantize/ada_round.h"
 #include "quantize/equalize.h"
 #include "quantize/shift_channels.h"
 #include "quantize/weight_noise.h"
@@ -18,9 +20,9 @@ namespace {
 
 constexpr std::string_view kStreams = "equalize", kNorms = "smooth-norm", kDepthwise = "migrate-depthwise",
                            kActivations = "migrate", kShift = "shift-channels", kClip = "clip-weights",
-                           kBias = "correct-bias";
+                           kBias = "correct-bias", kRound = "ada-round";
 
-constexpr std::array<RemedyInfo, 7> kRemedies = {{
+constexpr std::array<RemedyInfo, 8> kRemedies = {{
     {kStreams, "one scale per channel for all writers and readers of residual streams and linear pairs"},
     {kNorms, "LayerNorm's factors take the outlier channels of what reads it (SmoothQuant)"},
     {kDepthwise, "a factor per channel between an activation and a depthwise convolution"},
@@ -28,6 +30,7 @@ constexpr std::array<RemedyInfo, 7> kRemedies = {{
     {kShift, "channels moved to the middle of their tensor's range; biases take it back"},
     {kClip, "scales of weights that clip where that costs less than it gains"},
     {kBias, "what rounding adds to the mean of each channel goes into the bias"},
+    {kRound, "each layer's weights rounded together, to what its operands ask for (AdaRound, GPTQ)", true},
 }};
 
 Status CheckNames(const std::vector<std::string>& names) {
@@ -59,7 +62,7 @@ class RemedyTrials {
     std::vector<RemedyRecipe> tried;
     for (size_t i = 0; i < kRemedies.size(); ++i) {
       const std::string_view name = kRemedies[i].name;
-      if (Contains(options_.never, name)) continue;
+      if (Contains(options_.never, name) || (kRemedies[i].slow && !IsAskedFor(name))) continue;
       if (options_.progress) options_.progress(i, kRemedies.size(), name);
       OCTAVO_ASSIGN(RemedyRecipe entry, Try(name, score));
       if (entry.kept) score = entry.sqnr_db;
@@ -73,7 +76,12 @@ class RemedyTrials {
   }
 
  private:
+  bool IsAskedFor(std::string_view name) const {
+    return Contains(options_.always, name) || Contains(options_.slow, name);
+  }
+
   Result<RemedyRecipe> Try(std::string_view name, double score) {
+    if (name == kRound) return TryRounding(score);
     RemedyRecipe entry;
     entry.name = name;
     entry.sqnr_db = score;
@@ -87,6 +95,37 @@ class RemedyTrials {
     if (!entry.kept) return entry;
     best_ = std::move(candidate);
     OCTAVO_ASSIGN(graph_, WithoutBiases(best_));
+    return entry;
+  }
+
+  // Judged on samples that it did not learn from: it fits hundreds of thousands of integers to a few pictures.
+  Result<RemedyRecipe> TryRounding(double score) {
+    RemedyRecipe entry;
+    entry.name = kRound;
+    entry.sqnr_db = score;
+    std::vector<size_t> judging;
+    LayerRoundingOptions rounding;
+    for (size_t i = 0; i < data_.size(); ++i) {
+      std::vector<size_t>& part = i % kHoldOut == kHoldOut - 1 ? judging : rounding.samples;
+      if (part.size() < options_.samples) part.push_back(i);
+    }
+    if (judging.empty()) {
+      entry.reason = fmt::format("needs {} samples, to learn from some and be judged on others", kHoldOut);
+      return entry;
+    }
+    rounding.threads = options_.threads;
+    rounding.progress = options_.rounding_progress;
+    Recipe candidate = best_;
+    OCTAVO_RETURN_IF_ERROR(RoundLayers(prepared_, data_, rounding, candidate).status());
+    OCTAVO_ASSIGN(const double before, Measure(best_, judging));
+    OCTAVO_ASSIGN(const double after, Measure(candidate, judging));
+    entry.gain_db = after - before;
+    const bool always = Contains(options_.always, kRound);
+    entry.kept = always || entry.gain_db > options_.least_gain_db;
+    entry.reason = always ? "asked for" : entry.kept ? "gains on samples held out" : "gains too little";
+    if (!entry.kept) return entry;
+    best_ = std::move(candidate);
+    OCTAVO_ASSIGN(entry.sqnr_db, Measure(best_));
     return entry;
   }
 
@@ -173,6 +212,13 @@ class RemedyTrials {
 
   // The worst output's SQNR over the first samples.
   Result<double> Measure(const Recipe& recipe) {
+    std::vector<size_t> all(data_.size());
+    std::iota(all.begin(), all.end(), size_t{0});
+    return Measure(recipe, all);
+  }
+
+  // Over the first of these samples.
+  Result<double> Measure(const Recipe& recipe, const std::vector<size_t>& samples) {
     SessionOptions session;
     session.threads = options_.threads;
     OCTAVO_ASSIGN(Graph quantized, ApplyRecipe(prepared_, recipe));
@@ -180,8 +226,8 @@ class RemedyTrials {
     OCTAVO_ASSIGN(Session judged, Session::Create(std::move(quantized), session));
     std::vector<TensorComparison> comparisons(prepared_.outputs.size());
     size_t used = 0;
-    for (size_t i = 0; i < data_.size() && used < options_.samples; ++i) {
-      const auto inputs = data_.Load(i);
+    for (size_t i = 0; i < samples.size() && used < options_.samples; ++i) {
+      const auto inputs = data_.Load(samples[i]);
       if (!inputs.ok()) continue;  // calibration has reported it
       OCTAVO_ASSIGN(const auto expected, reference.Run(*inputs));
       OCTAVO_ASSIGN(const auto found, judged.Run(*inputs));
@@ -198,6 +244,7 @@ class RemedyTrials {
 
   // Ranges and powers of channels change little after these.
   static constexpr size_t kMomentSamples = 8;
+  static constexpr size_t kHoldOut = 4;  // every fourth sample judges what the others taught
   const Graph& prepared_;
   const Dataset& data_;
   const Policy& policy_;
@@ -219,6 +266,7 @@ Result<RemedyOutcome> DecideWithRemedies(const Graph& prepared, const Stats& sta
                                          const Policy& policy, const RemedyOptions& options) {
   OCTAVO_RETURN_IF_ERROR(CheckNames(options.always));
   OCTAVO_RETURN_IF_ERROR(CheckNames(options.never));
+  OCTAVO_RETURN_IF_ERROR(CheckNames(options.slow));
   const std::string why_not = WhyNoRemedies(policy);
   if (!why_not.empty()) return InvalidArgument("no remedies: " + why_not);
   return RemedyTrials(prepared, data, policy, options).Run(stats);

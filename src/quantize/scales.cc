@@ -56,10 +56,14 @@ Result<std::vector<float>> WeightScales(const Tensor& weights, int axis, int lim
   return largest;
 }
 
-Result<Tensor> QuantizeWeights(const Tensor& weights, int axis, const std::vector<float>& scales) {
+Result<Tensor> QuantizeWeights(const Tensor& weights, int axis, const std::vector<float>& scales,
+                               const std::vector<int8_t>& offsets) {
   const Channels channels = ChannelsOf(weights.dims(), axis);
   if (static_cast<int64_t>(scales.size()) != channels.count) {
     return InvalidArgument(fmt::format("{} scales for {} channels", scales.size(), channels.count));
+  }
+  if (!offsets.empty() && static_cast<int64_t>(offsets.size()) != weights.size()) {
+    return InvalidArgument(fmt::format("{} offsets for {} weights", offsets.size(), weights.size()));
   }
   OCTAVO_ASSIGN(Tensor quantized, Tensor::Create(DType::kInt8, weights.dims()));
   const std::span<const float> values = weights.values<float>();
@@ -67,7 +71,9 @@ Result<Tensor> QuantizeWeights(const Tensor& weights, int axis, const std::vecto
   for (int64_t i = 0; i < weights.size(); ++i) {
     const float value = values[static_cast<size_t>(i)];
     if (!std::isfinite(value)) return InvalidArgument("its weights hold NaN or infinity");
-    const float step = std::nearbyint(value / scales[channels.Of(i)]);
+    const float nearest = std::nearbyint(value / scales[channels.Of(i)]);
+    float step = std::clamp<float>(nearest, -kInt8Limit, kInt8Limit);
+    if (!offsets.empty()) step += static_cast<float>(offsets[static_cast<size_t>(i)]);
     out[static_cast<size_t>(i)] = static_cast<int8_t>(std::clamp<float>(step, -kInt8Limit, kInt8Limit));
   }
   return quantized;

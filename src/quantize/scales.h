@@ -1,6 +1,7 @@
 // From ranges and weights to scales.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "octavo/graph.h"
@@ -20,8 +21,10 @@ ScaleAndZero UnsignedScale(const Range& range);
 
 // max |w| / limit along `axis` (-1: over all). Error: a weight that is NaN or infinite.
 Result<std::vector<float>> WeightScales(const Tensor& weights, int axis, int limit);
-// round_half_even(w / scale), saturated to [-127, 127].
-Result<Tensor> QuantizeWeights(const Tensor& weights, int axis, const std::vector<float>& scales);
+// round_half_even(w / scale), saturated to [-127, 127]; plus the element's offset, where there are any, saturated
+// again.
+Result<Tensor> QuantizeWeights(const Tensor& weights, int axis, const std::vector<float>& scales,
+                               const std::vector<int8_t>& offsets = {});
 // The same, back in float: what the contraction will multiply by.
 Result<Tensor> RoundWeights(const Tensor& weights, int axis, const std::vector<float>& scales);
 // In kBFloat16 or kFloat16. Error: a weight that is not finite there.

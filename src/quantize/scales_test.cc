@@ -58,6 +58,14 @@ TEST(QuantizeWeights, RoundsHalfToEvenAndSaturates) {
   for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(quantized.values<int8_t>()[i], expected[i]) << i;
 }
 
+TEST(QuantizeWeights, AddsOffsetsToWhatFits) {
+  const Tensor weights = Tensor::FromVector<float>({4}, {0.5f, 1.4f, 130.0f, -127.0f});
+  const Tensor quantized = *QuantizeWeights(weights, -1, {1.0f}, {1, -2, -1, -1});
+  const std::span<const int8_t> values = quantized.values<int8_t>();
+  EXPECT_EQ(std::vector<int8_t>(values.begin(), values.end()), (std::vector<int8_t>{1, -1, 126, -127}));
+  EXPECT_FALSE(QuantizeWeights(weights, -1, {1.0f}, {1, 2, 1}).ok());
+}
+
 TEST(QuantizeWeights, RefusesWhatIsNotFinite) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Tensor weights = Tensor::FromVector<float>({2}, {1.0f, nan});

@@ -130,6 +130,19 @@ Result<int> ClipWeights(const Graph& graph, const Dataset& data, size_t samples,
   return changed;
 }
 
+bool TakesBias(const Graph& graph, const std::vector<std::vector<NodeId>>& uses, const Node& node, int64_t outputs) {
+  if (node.Is("MatMul")) {
+    const auto& readers = uses[static_cast<size_t>(node.output(0))];
+    if (readers.size() != 1 || !graph.node(readers[0]).Is("Add")) return false;
+    const Node& add = graph.node(readers[0]);
+    const Value& bias = graph.value(add.input(add.input(0) == node.output(0) ? 1 : 0));
+    return bias.is_constant() && !bias.dims.empty() && bias.dims.back() == outputs;
+  }
+  if (!node.has_input(2)) return true;
+  const Value& bias = graph.value(node.input(2));
+  return bias.is_constant() && ElementCount(bias.dims) == outputs;
+}
+
 Result<std::vector<BiasRecipe>> CorrectBiases(const Graph& graph, const Dataset& data, size_t samples, int threads,
                                               const Recipe& recipe) {
   const WeightNoise noise(graph, recipe);
@@ -138,16 +151,7 @@ Result<std::vector<BiasRecipe>> CorrectBiases(const Graph& graph, const Dataset&
   std::vector<BiasRecipe> biases;
   for (const Contraction& contraction : noise.contractions()) {
     const Node& node = *contraction.node;
-    if (node.Is("MatMul")) {
-      const auto& readers = uses[static_cast<size_t>(node.output(0))];
-      if (readers.size() != 1 || !graph.node(readers[0]).Is("Add")) continue;
-      const Node& add = graph.node(readers[0]);
-      const Value& bias = graph.value(add.input(add.input(0) == node.output(0) ? 1 : 0));
-      if (!bias.is_constant() || bias.dims.empty() || bias.dims.back() != contraction.outputs) continue;
-    } else if (node.has_input(2) && (!graph.value(node.input(2)).is_constant() ||
-                                     ElementCount(graph.value(node.input(2)).dims) != contraction.outputs)) {
-      continue;
-    }
+    if (!TakesBias(graph, uses, node, contraction.outputs)) continue;
     const ChannelMoments& operand = moments.at(node.input(0));
     const std::span<const float> weights = noise.Weights(contraction);
     const std::vector<float>& scales = noise.Scales(contraction);

@@ -17,4 +17,7 @@ Result<int> ClipWeights(const Graph& graph, const Dataset& data, size_t samples,
 Result<std::vector<BiasRecipe>> CorrectBiases(const Graph& graph, const Dataset& data, size_t samples, int threads,
                                               const Recipe& recipe);
 
+// Whether BiasRecipe can add to the results of that Conv, Gemm or MatMul of so many outputs.
+bool TakesBias(const Graph& graph, const std::vector<std::vector<NodeId>>& uses, const Node& node, int64_t outputs);
+
 }  // namespace octavo
