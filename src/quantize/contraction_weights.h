@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 #include "octavo/graph.h"
+#include "octavo/status.h"
 
 namespace octavo {
 
@@ -23,5 +25,9 @@ struct ContractionWeights {
 
 // Nothing where input 1 is no float32 constant of two dimensions or more, input 0 has no channels or is transposed.
 std::optional<ContractionWeights> WeightsOf(const Graph& graph, const Node& node);
+
+// By element of the window, row-major: the share of the result's elements to which it adds an element of the operand.
+// Elsewhere it sees padding, or, of a transposed convolution, falls between the strides.
+Result<std::vector<double>> WindowShares(const Graph& graph, const Node& node);
 
 }  // namespace octavo

@@ -16,6 +16,7 @@ struct Contraction : ContractionWeights {
   const Node* node = nullptr;
   size_t weight = 0;                          // its entry in the recipe
   const ActivationRecipe* operand = nullptr;  // how its input is quantized; null: float
+  std::vector<double> shares;                 // WindowShares
 };
 
 class WeightNoise {
@@ -58,7 +59,8 @@ class WeightNoise {
     if (entry.input != 1 || entry.axis < 0 || !weights) return;
     // A grouped ConvTranspose has one scale for several output channels.
     if (static_cast<int64_t>(entry.scales.size()) != weights->outputs) return;
-    contractions_.push_back({*weights, &node, weight, OperandOf(node)});
+    const auto shares = WindowShares(graph_, node);
+    if (shares.ok()) contractions_.push_back({*weights, &node, weight, OperandOf(node), *shares});
   }
 
   const ActivationRecipe* OperandOf(const Node& node) const {
@@ -93,7 +95,7 @@ double RowNoise(const Contraction& contraction, std::span<const float> weights, 
     for (int64_t k = 0; k < contraction.window; ++k) {
       const float w = weights[contraction.At(o, i, k)];
       const double error = double{w} - Rounded(w, scale);
-      channel += error * error;
+      channel += contraction.shares[static_cast<size_t>(k)] * error * error;
     }
     noise += channel * moments.mean_square[contraction.Input(o, i)];
   }
@@ -163,8 +165,9 @@ Result<std::vector<BiasRecipe>> CorrectBiases(const Graph& graph, const Dataset&
         const size_t input = contraction.Input(o, i);
         for (int64_t k = 0; k < contraction.window; ++k) {
           const float w = weights[contraction.At(o, i, k)];
-          lost += double{w} * operand.mean[input] -
-                  double{Rounded(w, scales[static_cast<size_t>(o)])} * operand.mean_mapped[input];
+          const double difference = double{w} * operand.mean[input] -
+                                    double{Rounded(w, scales[static_cast<size_t>(o)])} * operand.mean_mapped[input];
+          lost += contraction.shares[static_cast<size_t>(k)] * difference;
         }
       }
       entry.values.push_back(static_cast<float>(lost));
