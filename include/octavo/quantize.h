@@ -68,6 +68,11 @@ struct FloatRecipe {
 std::string_view FloatPrecisionName(DType precision);
 
 // Rewrites of the float graph that remedies ask for (remedies.h), done before anything is quantized; in this order.
+// A Softmax over the last axis whose one reader, a MatMul, takes its numerators exp(x - max) instead; a Div behind the
+// MatMul has their sum.
+struct DeferralRecipe {
+  std::string node;
+};
 // `consumers` read `tensor` times `factors`, through a Mul that is named after the tensor.
 struct MigrationRecipe {
   std::string tensor;
@@ -108,6 +113,7 @@ struct Recipe {
   std::string fingerprint;  // of the prepared graph; empty: fits whatever has the names
   std::string target, preset, estimator;
   std::vector<RemedyRecipe> remedies;
+  std::vector<DeferralRecipe> deferrals;
   std::vector<MigrationRecipe> migrations;
   std::vector<RescaleRecipe> rescales;
   std::vector<ShiftRecipe> shifts;
@@ -144,7 +150,7 @@ Result<Recipe> Decide(const Graph& prepared, const Stats& stats, const Policy& p
 // The same with the scales of a cache: int8, zero point 0, whatever the target. Errors: a tensor that is missing there.
 Result<Recipe> DecideFromCache(const Graph& prepared, const CalibrationCache& cache, const Policy& policy);
 
-// The prepared graph after the recipe's migrations, rescales, shifts and biases, still float: what its scales are for.
+// The prepared graph after the recipe's deferrals, migrations, rescales, shifts and biases, still float: what its scales are for.
 // Errors as ApplyRecipe's.
 Result<Graph> RewriteByRecipe(const Graph& prepared, const Recipe& recipe);
 
@@ -169,7 +175,7 @@ Result<CalibrationCache> MakeCalibrationCache(const Graph& prepared, const Stats
 //    "reason"}], "weights": [{"node", "input", "dtype": "int8", "axis": number or null, "scales": [..], "reason"}],
 //    "float": [{"node", "precision": "fp32", "bf16" or "fp16", "reason"}],
 //    "remedies": [{"remedy", "kept", "sqnr_db", "gain_db", "reason"}],
-//    "migrations": [{"tensor", "consumers": [..], "dims": [..], "factors": [..]}],
+//    "deferrals": [{"node"}], "migrations": [{"tensor", "consumers": [..], "dims": [..], "factors": [..]}],
 //    "rescales": [{"node", "input", "dims": [..], "factors": [..]}],
 //    "shifts": [{"tensor", "consumers": "all" or [..], "values": [..]}], "biases": [{"node", "values": [..]}]}
 // A weight may have "offsets", two elements a letter: 'A' + 5 (first + 2) + (second + 2); the last of an odd number is

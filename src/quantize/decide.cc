@@ -3,6 +3,7 @@
 #include "base/quote.h"
 #include "octavo/quantize.h"
 #include "octavo/targets.h"
+#include "quantize/defer_softmax.h"
 #include "quantize/placement.h"
 #include "quantize/scales.h"
 
@@ -61,7 +62,8 @@ Status AddActivations(const Graph& graph, const Placement& placement, const Scal
     activation.tensor = graph.value(edge.tensor).name;
     for (const NodeId consumer : edge.consumers) activation.consumers.push_back(graph.node(consumer).name);
     activation.dtype = is_unsigned ? DType::kUInt8 : DType::kInt8;
-    OCTAVO_ASSIGN(const ScaleAndZero scale, source.Of(graph.value(edge.scale_of).name, is_unsigned));
+    OCTAVO_ASSIGN(ScaleAndZero scale, source.Of(graph.value(edge.scale_of).name, is_unsigned));
+    if (IsSoftmaxNumerator(graph, edge.scale_of)) scale = is_unsigned ? UnsignedScale({0, 1}) : SignedScale({0, 1});
     activation.scale = scale.scale;
     activation.zero_point = scale.zero_point;
     activation.reason = edge.reason;

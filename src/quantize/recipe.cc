@@ -118,6 +118,8 @@ Json ToJson(const RemedyRecipe& entry) {
           {"reason", entry.reason}};
 }
 
+Json ToJson(const DeferralRecipe& entry) { return {{"node", entry.node}}; }
+
 Json ToJson(const MigrationRecipe& entry) {
   return {{"tensor", entry.tensor},
           {"consumers", entry.consumers},
@@ -312,6 +314,14 @@ Result<RemedyRecipe> ReadRemedy(const Json& object, const std::string& where) {
   return entry;
 }
 
+Result<DeferralRecipe> ReadDeferral(const Json& object, const std::string& where) {
+  const ObjectReader reader(object, where);
+  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"node"}));
+  DeferralRecipe entry;
+  OCTAVO_ASSIGN(entry.node, reader.Text("node"));
+  return entry;
+}
+
 Result<MigrationRecipe> ReadMigration(const Json& object, const std::string& where) {
   const ObjectReader reader(object, where);
   OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"tensor", "consumers", "dims", "factors"}));
@@ -369,7 +379,7 @@ Result<Recipe> ReadRecipe(const Json& document, const std::string& source) {
   const ObjectReader reader(document, source);
   OCTAVO_RETURN_IF_ERROR(
       reader.CheckKeys({"octavo_recipe", "fingerprint", "target", "preset", "estimator", "activations", "weights",
-                        "float", "remedies", "migrations", "rescales", "shifts", "biases"}));
+                        "float", "remedies", "deferrals", "migrations", "rescales", "shifts", "biases"}));
   OCTAVO_ASSIGN(const int version, reader.Int("octavo_recipe"));
   if (version != kVersionOfFormat) {
     return BadFile(
@@ -384,6 +394,7 @@ Result<Recipe> ReadRecipe(const Json& document, const std::string& source) {
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "weights", source, ReadWeight, recipe.weights));
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "float", source, ReadFloat, recipe.float_nodes));
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "remedies", source, ReadRemedy, recipe.remedies));
+  OCTAVO_RETURN_IF_ERROR(ReadList(reader, "deferrals", source, ReadDeferral, recipe.deferrals));
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "migrations", source, ReadMigration, recipe.migrations));
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "rescales", source, ReadRescale, recipe.rescales));
   OCTAVO_RETURN_IF_ERROR(ReadList(reader, "shifts", source, ReadShift, recipe.shifts));
@@ -431,6 +442,7 @@ std::string FormatRecipe(const Recipe& recipe) {
     if (!entries.empty()) text += FormatList(key, entries) + ",\n";
   };
   add_list("remedies", recipe.remedies);
+  add_list("deferrals", recipe.deferrals);
   add_list("migrations", recipe.migrations);
   add_list("rescales", recipe.rescales);
   add_list("shifts", recipe.shifts);

@@ -24,6 +24,7 @@ Recipe SmallRecipe() {
   recipe.float_nodes = {
       {"d", "both operands are activations"}, {"e", "", DType::kBFloat16}, {"f", "", DType::kFloat16}};
   recipe.remedies = {{"equalize", true, 36.71, 37.5, "gains"}, {"migrate", false, -0.1, -3e-17, ""}};
+  recipe.deferrals = {{"s"}};
   recipe.migrations = {{"x", {"a"}, {1, 2, 1, 1}, {0.1f, 64.0f}}};
   recipe.rescales = {{"a", 1, {2}, {0.5f, 3.4028234e38f}}};
   recipe.biases = {{"a", {-0.1f, 0.0f}}};
@@ -53,6 +54,7 @@ TEST(Recipe, ReadsWhatItWrites) {
   EXPECT_EQ(read->float_nodes[2].precision, DType::kFloat16);
   EXPECT_TRUE(read->remedies[0].kept);
   EXPECT_EQ(read->remedies[0].gain_db, 37.5);
+  EXPECT_EQ(read->deferrals[0].node, "s");
   EXPECT_EQ(read->migrations[0].factors, SmallRecipe().migrations[0].factors);
   EXPECT_EQ(read->rescales[0].dims, SmallRecipe().rescales[0].dims);
   EXPECT_EQ(read->biases[0].values, SmallRecipe().biases[0].values);

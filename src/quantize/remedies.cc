@@ -11,6 +11,7 @@
 #include "octavo/compare.h"
 #include "octavo/session.h"
 #include "quantize/ada_round.h"
+#include "quantize/defer_softmax.h"
 #include "quantize/equalize.h"
 #include "quantize/shift_channels.h"
 #include "quantize/weight_noise.h"
@@ -18,11 +19,12 @@
 namespace octavo {
 namespace {
 
-constexpr std::string_view kStreams = "equalize", kNorms = "smooth-norm", kDepthwise = "migrate-depthwise",
-                           kActivations = "migrate", kShift = "shift-channels", kClip = "clip-weights",
-                           kBias = "correct-bias", kRound = "ada-round";
+constexpr std::string_view kDefer = "defer-softmax", kStreams = "equalize", kNorms = "smooth-norm",
+                           kDepthwise = "migrate-depthwise", kActivations = "migrate", kShift = "shift-channels",
+                           kClip = "clip-weights", kBias = "correct-bias", kRound = "ada-round";
 
-constexpr std::array<RemedyInfo, 8> kRemedies = {{
+constexpr std::array<RemedyInfo, 9> kRemedies = {{
+    {kDefer, "quantized Softmax gives its numerators; what divides by their sum stands behind the product"},
     {kStreams, "one scale per channel for all writers and readers of residual streams and linear pairs"},
     {kNorms, "LayerNorm's factors take the outlier channels of what reads it (SmoothQuant)"},
     {kDepthwise, "a factor per channel between an activation and a depthwise convolution"},
@@ -144,6 +146,7 @@ class RemedyTrials {
       if (candidate.biases.empty()) why_not = "no contraction has a bias";
       return candidate;
     }
+    if (name == kDefer) return ProposeDeferrals(why_not);
     if (name == kShift) return ProposeShifts(why_not);
     EqualizeOptions equalize;
     equalize.kind = name == kStreams     ? EqualizeKind::kStreams
@@ -162,6 +165,17 @@ class RemedyTrials {
     std::move(found.rewrites.migrations.begin(), found.rewrites.migrations.end(),
               std::back_inserter(rewrites.migrations));
     std::move(found.rewrites.rescales.begin(), found.rewrites.rescales.end(), std::back_inserter(rewrites.rescales));
+    return Redecide(std::move(rewrites));
+  }
+
+  Result<Recipe> ProposeDeferrals(std::string& why_not) {
+    Recipe rewrites = Rewrites();
+    OCTAVO_ASSIGN(const Placement placement, Place(graph_, policy_));
+    for (std::string& node : DeferrableSoftmaxes(graph_, placement)) rewrites.deferrals.push_back({std::move(node)});
+    if (rewrites.deferrals.empty()) {
+      why_not = "no Softmax is quantized";
+      return best_;
+    }
     return Redecide(std::move(rewrites));
   }
 
@@ -184,6 +198,7 @@ class RemedyTrials {
   Recipe Rewrites() const {
     Recipe rewrites;
     rewrites.fingerprint = best_.fingerprint;
+    rewrites.deferrals = best_.deferrals;
     rewrites.migrations = best_.migrations;
     rewrites.rescales = best_.rescales;
     rewrites.shifts = best_.shifts;
@@ -204,6 +219,7 @@ class RemedyTrials {
     OCTAVO_ASSIGN(const CalibrateReport report, Calibrate(rewritten, data_, calibrate));
     OCTAVO_ASSIGN(Recipe recipe, Decide(rewritten, report.stats, policy_));
     recipe.fingerprint = rewrites.fingerprint;
+    recipe.deferrals = std::move(rewrites.deferrals);
     recipe.migrations = std::move(rewrites.migrations);
     recipe.rescales = std::move(rewrites.rescales);
     recipe.shifts = std::move(rewrites.shifts);

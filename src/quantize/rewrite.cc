@@ -1,4 +1,5 @@
 // The part of a recipe that changes the float graph:
+//   Softmax(x) . v              e = Exp(x - max);  (e . v) / sum e    deferrals
 //   x -> consumer               x -> Mul(factors) -> consumer         migrations
 //   w -> node              ->   w * factors -> node                   rescales
 //   x -> consumer               x + values -> consumer, b - W values  shifts
@@ -13,6 +14,7 @@
 #include "base/quote.h"
 #include "graph/quantization.h"
 #include "octavo/quantize.h"
+#include "quantize/defer_softmax.h"
 #include "quantize/shift_channels.h"
 
 namespace octavo {
@@ -84,6 +86,10 @@ class Rewrite {
   }
 
   Result<Graph> Run(const Recipe& recipe) {
+    for (const DeferralRecipe& entry : recipe.deferrals) {
+      const Status status = Defer(entry);
+      if (!status.ok()) return status.WithPrefix("recipe, deferral at node " + Quote(entry.node) + ": ");
+    }
     for (const MigrationRecipe& entry : recipe.migrations) {
       const Status status = Migrate(entry);
       if (!status.ok()) return status.WithPrefix("recipe, migration of " + Quote(entry.tensor) + ": ");
@@ -111,6 +117,11 @@ class Rewrite {
     const auto found = node_of_.find(name);
     if (found == node_of_.end()) return NotFound("the model has no node " + Quote(name));
     return found->second;
+  }
+
+  Status Defer(const DeferralRecipe& entry) {
+    OCTAVO_ASSIGN(const NodeId softmax, FindNode(entry.node));
+    return DeferSoftmax(graph_, softmax);
   }
 
   Status Migrate(const MigrationRecipe& entry) {
@@ -360,7 +371,8 @@ Result<Graph> RewriteByRecipe(const Graph& prepared, const Recipe& recipe) {
         "the recipe is of another model (or of other input sizes); remove its \"fingerprint\" to apply it all the "
         "same");
   }
-  if (recipe.migrations.empty() && recipe.rescales.empty() && recipe.shifts.empty() && recipe.biases.empty()) {
+  if (recipe.deferrals.empty() && recipe.migrations.empty() && recipe.rescales.empty() && recipe.shifts.empty() &&
+      recipe.biases.empty()) {
     return prepared;
   }
   return Rewrite(prepared).Run(recipe);
