@@ -22,7 +22,9 @@ void EngineFlags::AddTo(CLI::App& command) {
   command.add_option("--threads", threads, "Threads to compute with; 0: every core")
       ->type_name("N")
       ->check(CLI::Range(0, 1024));
-  AddPrecisionFlag(command, "--precision", precision, "Arithmetic of convolutions and matrix products: fp32 or bf16");
+  AddPrecisionFlag(command, "--precision", precision,
+                   "Arithmetic of convolutions and matrix products: fp32 or bf16; fp16: every value rounded "
+                   "as an FP16 deployment would, to measure it");
   AddDisablePassFlag(command, disabled_passes);
 }
 
@@ -39,11 +41,13 @@ int EngineFlags::thread_count() const { return threads > 0 ? threads : Available
 CLI::Option* AddPrecisionFlag(CLI::App& command, const std::string& name, std::string& precision,
                               const std::string& description) {
   return command.add_option(name, precision, description)->type_name("P")->check([](const std::string& value) {
-    return value == "fp32" || value == "bf16" ? std::string() : "'" + value + "' is not a precision: fp32 or bf16";
+    const bool known = value == "fp32" || value == "bf16" || value == "fp16";
+    return known ? std::string() : "'" + value + "' is not a precision: fp32, bf16 or fp16";
   });
 }
 
 Precision ParsePrecision(const std::string& precision) {
+  if (precision == "fp16") return Precision::kFloat16;
   return precision == "bf16" ? Precision::kBFloat16 : Precision::kFloat32;
 }
 

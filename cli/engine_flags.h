@@ -20,7 +20,7 @@ struct EngineFlags {
   int thread_count() const;
 };
 
-// Adds a flag that takes "fp32" or "bf16".
+// Adds a flag that takes "fp32", "bf16" or "fp16".
 CLI::Option* AddPrecisionFlag(CLI::App& command, const std::string& name, std::string& precision,
                               const std::string& description);
 Precision ParsePrecision(const std::string& precision);

@@ -40,7 +40,7 @@ Result<Outputs> Compute(Graph graph, const RunFlags& flags, const std::map<std::
   if (flags.engine_name == "reference") {
     for (const ValueId id : graph.outputs) outputs.names.push_back(graph.value(id).name);
     const Stopwatch stopwatch;
-    OCTAVO_ASSIGN(outputs.tensors, RunReference(std::move(graph), inputs));
+    OCTAVO_ASSIGN(outputs.tensors, RunReference(std::move(graph), inputs, ParsePrecision(flags.engine.precision)));
     outputs.milliseconds = stopwatch.Milliseconds();
     return outputs;
   }

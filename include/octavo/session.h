@@ -18,6 +18,9 @@ namespace octavo {
 enum class Precision : uint8_t {
   kFloat32,
   kBFloat16,  // contractions on bfloat16 operands with float32 accumulation; normalization, softmax, divisions in float32
+  // What an FP16 deployment computes: every weight and every float value is rounded to IEEE half, infinities included;
+  // each op computes on them in float32. It measures FP16 and is slower than float32. docs/numerics.md has the rules.
+  kFloat16,
 };
 
 // A value where it lies while a plan runs; valid during the call that hands it over.

@@ -1225,7 +1225,11 @@ Result<std::unique_ptr<Plan>> CompilePlan(Graph graph, const CompileOptions& opt
   size_t scratch = 0;
   for (const auto& step : plan->steps) scratch = std::max(scratch, step.kernel.scratch_bytes);
   plan->arena_bytes += static_cast<int64_t>((scratch + 63) / 64 * 64);
-  for (const auto& step : plan->steps) plan->info.steps.push_back(step.info);
+  for (auto& step : plan->steps) {
+    // The kernels' floats hold halves.
+    if (options.precision == Precision::kFloat16 && step.info.precision == "fp32") step.info.precision = "fp16";
+    plan->info.steps.push_back(step.info);
+  }
   plan->info.arena_bytes = plan->arena_bytes;
   return plan;
 }

@@ -2,12 +2,15 @@
 
 #include <fmt/format.h>
 
+#include "engine/canonical.h"
 #include "graph/shape_inference.h"
 #include "kernels/kernel.h"
 
 namespace octavo {
 
-Result<std::vector<Tensor>> RunReference(Graph graph, const std::map<std::string, Tensor>& inputs) {
+Result<std::vector<Tensor>> RunReference(Graph graph, const std::map<std::string, Tensor>& inputs,
+                                         Precision precision) {
+  if (precision == Precision::kBFloat16) return Unsupported("the reference does not compute in bfloat16");
   std::map<std::string, Dims> dims;
   std::vector<Tensor> ordered;
   for (const ValueId id : graph.inputs) {
@@ -23,6 +26,9 @@ Result<std::vector<Tensor>> RunReference(Graph graph, const std::map<std::string
   }
   if (inputs.size() != ordered.size()) return InvalidArgument("more inputs were given than the model has");
   OCTAVO_RETURN_IF_ERROR(BindShapes(graph, dims));
+  if (precision == Precision::kFloat16) {
+    OCTAVO_ASSIGN([[maybe_unused]] const auto reports, MakeCanonical(graph, {}, precision));
+  }
   return EvaluateGraph(graph, ordered);
 }
 

@@ -10,6 +10,7 @@
 #include <list>
 
 #include "base/parallel.h"
+#include "engine/canonical.h"
 #include "engine/onednn.h"
 #include "engine/plan.h"
 #include "graph/op_table.h"
@@ -114,7 +115,7 @@ struct Session::Impl {
     const int64_t contraction_macs = CountContractionMacs(bound);
     PassOptions pass_options;
     pass_options.disabled = options.disabled_passes;
-    OCTAVO_ASSIGN(std::vector<PassReport> passes, RunPasses(bound, pass_options));
+    OCTAVO_ASSIGN(std::vector<PassReport> passes, MakeCanonical(bound, pass_options, options.precision));
     Compiled compiled;
     compiled.key = ShapesKey(input_dims);
     compiled.input_dims = input_dims;
