@@ -133,6 +133,7 @@ int Main(int argc, char** argv) {
   AddCompareCommand(app, action);
   AddCalibrateCommand(app, action);
   AddStatsCommand(app, action);
+  AddCheckFp16Command(app, action);
   AddQuantizeCommand(app, action);
   AddResaveCommand(app, action);
   try {

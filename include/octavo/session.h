@@ -35,6 +35,8 @@ struct SessionOptions {
   int threads = 0;  // 0: every core this process may run on
   Precision precision = Precision::kFloat32;
   std::vector<std::string> disabled_passes;
+  // At Precision::kFloat16: nodes, by name, that compute in float32 and hand float32 to each other.
+  std::vector<std::string> float32_nodes;
   // Further values, by name, that Run returns after the graph's outputs. A value that is observed is not fused away.
   std::vector<std::string> observed;
   // Values, by name, that are handed to `watch` as soon as each is made, on the thread that runs; `index` counts in

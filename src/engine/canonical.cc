@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <set>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -18,18 +20,6 @@ constexpr std::array<std::string_view, 2> kPassesThatHideHalves = {"linear-atten
 // Clip's bounds are inputs, constants among them rounded: the op commutes with rounding.
 bool IsClipOfInputs(const Node& node) { return node.Is("Clip") && !node.Has("min") && !node.Has("max"); }
 
-// Whether each element it makes is one of its inputs', perhaps negated, or an integer near it: of halves it makes
-// halves.
-bool KeepsHalves(const Node& node) {
-  if (!node.domain.empty()) return false;
-  constexpr std::array<std::string_view, 15> kSelecting = {"Abs",   "Ceil", "Dropout",   "Floor",     "GlobalMaxPool",
-                                                           "Max",   "Min",  "MaxPool",   "Neg",       "Relu",
-                                                           "Round", "Sign", "ReduceMax", "ReduceMin", "Where"};
-  if (std::find(kSelecting.begin(), kSelecting.end(), node.op) != kSelecting.end()) return true;
-  const OpTraits* traits = FindOp(node.domain, node.op);
-  return IsClipOfInputs(node) || (traits != nullptr && traits->op_class == OpClass::kView);
-}
-
 // Inputs that say how to compute, not what on.
 bool IsParameter(const Node& node, size_t input) {
   return input > 0 && (IsQuantize(node) || IsDequantize(node) || node.Is("Resize"));
@@ -43,14 +33,18 @@ Result<Tensor> RoundedToHalf(const Tensor& tensor) {
 
 class HalfRoundings {
  public:
-  explicit HalfRoundings(Graph& graph)
+  HalfRoundings(Graph& graph, const std::vector<std::string>& float32_nodes)
       : graph_(graph),
         uses_(graph.Uses()),
+        in_float32_(graph.nodes.size()),
         on_integers_(graph.nodes.size()),
         is_anchor_(graph.nodes.size()),
         inside_(graph.values.size()),
         is_half_(graph.values.size()),
-        behind_(graph.nodes.size()) {}
+        behind_(graph.nodes.size()) {
+    const std::set<std::string> kept(float32_nodes.begin(), float32_nodes.end());
+    for (size_t n = 0; n < graph.nodes.size(); ++n) in_float32_[n] = kept.count(graph.nodes[n].name) > 0;
+  }
 
   Status Insert() {
     MarkGroups();
@@ -107,6 +101,10 @@ class HalfRoundings {
     const ValueId value = node.input(input);
     if (IsParameter(node, input)) return true;
     if (IsQuantize(node)) return graph_.IsInput(value) || IsMadeOnIntegers(value);
+    if (in_float32_[static_cast<size_t>(id)]) {
+      const NodeId producer = graph_.value(value).producer;
+      return producer == kNoNode || in_float32_[static_cast<size_t>(producer)];
+    }
     if (!on_integers_[static_cast<size_t>(id)]) return false;
     return is_anchor_[static_cast<size_t>(id)] || graph_.value(value).is_constant() || IsDequantized(value);
   }
@@ -149,29 +147,38 @@ class HalfRoundings {
     if (!IsFloat(input)) return;
     const auto readings = ReadingsOf(input).first;
     if (readings.empty()) return;
-    const Value value = graph_.value(input);
-    const ValueId half = graph_.AddValue(value.name + "/half", DType::kFloat32, value.dims);
-    front_.push_back(graph_.AddNode(value.name, kOctavoDomain, "RoundHalf", {input}, {half}));
-    Redirect(readings, half);
+    front_.push_back(AddHalf(graph_.value(input).name, input, readings));
     is_half_[static_cast<size_t>(input)] = true;
+  }
+
+  // A rounded copy of `value` for some of its readers.
+  NodeId AddHalf(const std::string& node_name, ValueId value, const std::vector<Reading>& readings) {
+    const std::string name = graph_.value(value).name + "/half";
+    const ValueId half = graph_.AddValue(name, DType::kFloat32, Dims(graph_.value(value).dims));
+    Redirect(readings, half);
+    return graph_.AddNode(node_name, kOctavoDomain, "RoundHalf", {value}, {half});
   }
 
   void RoundOutput(NodeId node, ValueId id) {
     const auto index = static_cast<size_t>(id);
     if (inside_[index]) return;
-    if (KeepsHalves(graph_.node(node)) && ReadsHalves(node)) {
+    if (SelectsElements(graph_.node(node)) && ReadsHalves(node)) {
       is_half_[index] = true;
       return;
     }
     if (IsRoundedBehind(id)) return;
     is_half_[index] = true;
     const auto [rounded, exact] = ReadingsOf(id);
+    const std::string name = graph_.node(node).name;
+    if (in_float32_[static_cast<size_t>(node)]) {
+      if (!rounded.empty()) behind_[static_cast<size_t>(node)].push_back(AddHalf(name, id, rounded));
+      return;
+    }
     if (rounded.empty() && !graph_.IsOutput(id)) return;
     const Value value = graph_.value(id);
     const ValueId whole = graph_.AddValue(value.name + "/float32", DType::kFloat32, value.dims);
     std::replace(graph_.node(node).outputs.begin(), graph_.node(node).outputs.end(), id, whole);
     Redirect(exact, whole);
-    const std::string name = graph_.node(node).name;
     behind_[static_cast<size_t>(node)].push_back(graph_.AddNode(name, kOctavoDomain, "RoundHalf", {whole}, {id}));
   }
 
@@ -184,13 +191,14 @@ class HalfRoundings {
           static_cast<size_t>(value) >= is_half_.size() || !IsFloat(value) || is_half_[static_cast<size_t>(value)];
       if (value != kNoValue && !half) return false;
     }
-    return !on_integers_[static_cast<size_t>(id)];
+    return !on_integers_[static_cast<size_t>(id)] && !in_float32_[static_cast<size_t>(id)];
   }
 
   // One reader, with which rounding commutes: it stays fused to the contraction that makes the value.
   bool IsRoundedBehind(ValueId value) const {
     const auto& readers = uses_[static_cast<size_t>(value)];
-    if (readers.size() != 1 || graph_.IsOutput(value) || on_integers_[static_cast<size_t>(readers[0])]) return false;
+    if (readers.size() != 1 || graph_.IsOutput(value)) return false;
+    if (on_integers_[static_cast<size_t>(readers[0])] || in_float32_[static_cast<size_t>(readers[0])]) return false;
     const Node& reader = graph_.node(readers[0]);
     return reader.input(0) == value && (reader.Is("Relu") || IsClipOfInputs(reader));
   }
@@ -210,6 +218,7 @@ class HalfRoundings {
   Graph& graph_;
   // All of the graph as it was given; nodes and values that are added come behind and are in none of these.
   const std::vector<std::vector<NodeId>> uses_;
+  std::vector<bool> in_float32_;   // per node: it is kept so
   std::vector<bool> on_integers_;  // per node: a contraction on integers, or what it fuses
   std::vector<bool> is_anchor_;    // per node: that contraction
   std::vector<bool> inside_;       // per value: between the nodes of a group, in no memory
@@ -220,14 +229,27 @@ class HalfRoundings {
 
 }  // namespace
 
-Status InsertHalfRoundings(Graph& graph) { return HalfRoundings(graph).Insert(); }
+bool SelectsElements(const Node& node) {
+  if (!node.domain.empty()) return false;
+  constexpr std::array<std::string_view, 15> kSelecting = {"Abs",   "Ceil", "Dropout",   "Floor",     "GlobalMaxPool",
+                                                           "Max",   "Min",  "MaxPool",   "Neg",       "Relu",
+                                                           "Round", "Sign", "ReduceMax", "ReduceMin", "Where"};
+  if (std::find(kSelecting.begin(), kSelecting.end(), node.op) != kSelecting.end()) return true;
+  const OpTraits* traits = FindOp(node.domain, node.op);
+  return IsClipOfInputs(node) || (traits != nullptr && traits->op_class == OpClass::kView);
+}
 
-Result<std::vector<PassReport>> MakeCanonical(Graph& graph, const PassOptions& options, Precision precision) {
+Status InsertHalfRoundings(Graph& graph, const std::vector<std::string>& float32_nodes) {
+  return HalfRoundings(graph, float32_nodes).Insert();
+}
+
+Result<std::vector<PassReport>> MakeCanonical(Graph& graph, const PassOptions& options, Precision precision,
+                                              const std::vector<std::string>& float32_nodes) {
   if (precision != Precision::kFloat16) return RunPasses(graph, options);
   PassOptions restricted = options;
   restricted.disabled.insert(restricted.disabled.end(), kPassesThatHideHalves.begin(), kPassesThatHideHalves.end());
   OCTAVO_ASSIGN(std::vector<PassReport> reports, RunPasses(graph, restricted));
-  OCTAVO_RETURN_IF_ERROR(InsertHalfRoundings(graph));
+  OCTAVO_RETURN_IF_ERROR(InsertHalfRoundings(graph, float32_nodes));
   if (options.verify) OCTAVO_RETURN_IF_ERROR(Verify(graph));
   return reports;
 }

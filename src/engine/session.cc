@@ -115,7 +115,8 @@ struct Session::Impl {
     const int64_t contraction_macs = CountContractionMacs(bound);
     PassOptions pass_options;
     pass_options.disabled = options.disabled_passes;
-    OCTAVO_ASSIGN(std::vector<PassReport> passes, MakeCanonical(bound, pass_options, options.precision));
+    OCTAVO_ASSIGN(std::vector<PassReport> passes,
+                  MakeCanonical(bound, pass_options, options.precision, options.float32_nodes));
     Compiled compiled;
     compiled.key = ShapesKey(input_dims);
     compiled.input_dims = input_dims;
@@ -267,6 +268,11 @@ Result<Session> Session::Create(Graph graph, const SessionOptions& options) {
     std::string list;
     for (auto pass : known) list += (list.empty() ? "" : ", ") + std::string(pass);
     return InvalidArgument(fmt::format("there is no pass named '{}'; passes are: {}", name, list));
+  }
+  for (const auto& name : options.float32_nodes) {
+    const bool known =
+        std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) { return node.name == name; });
+    if (!known) return NotFound(fmt::format("no node is named '{}' to be kept in float32", name));
   }
   for (ValueId input : graph.inputs) impl->inputs.push_back(graph.value(input));
   for (const auto& name : options.observed) {
