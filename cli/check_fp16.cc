@@ -129,7 +129,11 @@ Result<std::vector<OutputScore>> Measure(const CheckFlags& flags, const Sources&
 
 std::string RemedyText(const HalfFinding& finding) {
   if (finding.remedy == HalfRemedy::kRescale) return fmt::format("rescale by 2^{}", finding.octaves);
-  return fmt::format("keep float32: {}", fmt::join(finding.float32_nodes, ", "));
+  constexpr size_t kNamed = 3;
+  const std::vector<std::string>& nodes = finding.float32_nodes;
+  const auto named_end = nodes.begin() + static_cast<std::ptrdiff_t>(std::min(nodes.size(), kNamed));
+  return fmt::format("keep float32: {}{}", fmt::join(nodes.begin(), named_end, ", "),
+                     nodes.size() > kNamed ? fmt::format(" and {} more", nodes.size() - kNamed) : "");
 }
 
 // "no match" hides how much of it is wrong.
@@ -148,12 +152,17 @@ void PrintFindings(const CheckFlags& flags, const HalfSafety& safety) {
     return;
   }
   Table table("lllrrl", {"risk", "tensor", "part of", "magnitude", "headroom", "remedy"});
-  for (const HalfFinding& finding : safety.findings) {
+  constexpr size_t kMostListed = 40;
+  for (size_t i = 0; i < std::min(safety.findings.size(), kMostListed); ++i) {
+    const HalfFinding& finding = safety.findings[i];
     table.AddRow({std::string(NameOf(finding.risk)), finding.tensor, finding.pattern,
                   fmt::format("{:.3g}", finding.magnitude), fmt::format("{:.2g}x", finding.headroom),
                   RemedyText(finding)});
   }
   table.Print(flags.report.stream());
+  if (safety.findings.size() > kMostListed) {
+    flags.report.Print("and {} risks more; --json lists all\n", safety.findings.size() - kMostListed);
+  }
 }
 
 void PrintScores(const CheckFlags& flags, const std::vector<OutputScore>& scores, size_t samples) {

@@ -10,9 +10,11 @@
 
 namespace octavo {
 
-// Runs the passes on a graph with static shapes. At Precision::kFloat16 those that would hide a value that a target
-// keeps in FP16 (inside of attention) are left out, and InsertHalfRoundings follows.
-// `float32_nodes` is SessionOptions'.
+// Runs the passes on a graph with static shapes, but for Precision::kFloat16 those that would hide a value that a
+// target keeps in FP16 (inside of attention).
+Result<std::vector<PassReport>> RunPassesFor(Precision precision, Graph& graph, const PassOptions& options);
+
+// The same and then, at Precision::kFloat16, InsertHalfRoundings. `float32_nodes` is SessionOptions'.
 Result<std::vector<PassReport>> MakeCanonical(Graph& graph, const PassOptions& options, Precision precision,
                                               const std::vector<std::string>& float32_nodes = {});
 

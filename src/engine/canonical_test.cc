@@ -135,6 +135,29 @@ TEST(HalfPrecisionTest, IntegersBetweenQuantizersStayExact) {
   }
 }
 
+TEST(HalfPrecisionTest, NodesThatAreKeptHandEachOtherFloat32) {
+  TestGraph g;
+  const ValueId x = g.Input("x", {1, 1, 2, 2});
+  const ValueId large = g.Op("Mul", {x, g.Scalar(1e6f)});
+  const ValueId turned = g.Op("Transpose", {large}, {{"perm", std::vector<int64_t>{0, 1, 3, 2}}});
+  const Graph graph = g.Finish({g.Op("Mul", {turned, g.Scalar(1e-6f)}), g.Op("Tanh", {turned})});
+  const Tensor input = Tensor::FromVector<float>({1, 1, 2, 2}, {0.5f, 0.25f, -2, 1});
+  SessionOptions options;
+  options.precision = Precision::kFloat16;
+  options.float32_nodes = {"no such node"};
+  EXPECT_EQ(Session::Create(graph, options).status().code(), ErrorCode::kNotFound);
+  options.float32_nodes.clear();
+  for (const Node& node : graph.nodes) {
+    if (!node.Is("Tanh")) options.float32_nodes.push_back(node.name);
+  }
+  const auto outputs = Session::Create(graph, options)->Run(std::vector<Tensor>{input});
+  ASSERT_TRUE(outputs.ok()) << outputs.status().message();
+  // Two constants and two products, each rounded to float32.
+  EXPECT_NEAR((*outputs)[0].values<float>()[1], -2, 2 * 4 * 0x1p-24f);
+  // Tanh reads an infinity.
+  EXPECT_EQ((*outputs)[1].values<float>()[1], -1);
+}
+
 TEST(HalfPrecisionTest, ObservedValuesAreRoundedToo) {
   const Graph graph = Block();
   SessionOptions options;

@@ -136,7 +136,7 @@ Result<MachinePeak> MeasureMachinePeak(int threads, Precision precision) {
   } catch (const std::exception& error) {
     return InternalError(std::string("measuring this machine's peak: oneDNN: ") + error.what());
   }
-  if (precision == Precision::kFloat32) peak.fma = FmaRate(threads);
+  if (precision != Precision::kBFloat16) peak.fma = FmaRate(threads);
   peak.gmacs_per_second = std::max(peak.matmul, peak.fma);
   return peak;
 }

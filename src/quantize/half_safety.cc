@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 #include <unordered_map>
 
@@ -46,9 +47,13 @@ class HalfAnalysis {
         stats_(stats),
         options_(options),
         uses_(graph.Uses()),
+        canonical_(graph),
         limit_(options.overflow_share * kLargestFloat16) {}
 
   Result<HalfSafety> Run() {
+    OCTAVO_RETURN_IF_ERROR(RunPassesFor(Precision::kFloat16, canonical_, {}).status());
+    canonical_uses_ = canonical_.Uses();
+    for (size_t n = 0; n < graph_.nodes.size(); ++n) node_of_.emplace(graph_.nodes[n].name, static_cast<NodeId>(n));
     OCTAVO_ASSIGN(const std::vector<std::string> tensors, HalfTensors(graph_));
     for (const std::string& name : tensors) {
       const auto found = stats_.tensors.find(name);
@@ -119,24 +124,37 @@ class HalfAnalysis {
     return smallest > 0 && smallest < options_.divisor_factor * kSmallestHalf;
   }
 
-  // What makes the value, what reads it, and what reads the same numbers under another shape.
+  // What makes and reads the value; and what patterns like GroupNorm, which read it as a whole, are named after.
   std::vector<NodeId> NodesAround(ValueId value) const {
+    std::vector<NodeId> nodes = NodesAround(graph_, uses_, value);
+    for (const NodeId node : NodesAround(canonical_, canonical_uses_, canonical_.Find(NameOfValue(value)))) {
+      const auto found = node_of_.find(canonical_.node(node).name);
+      if (found != node_of_.end()) nodes.push_back(found->second);
+    }
+    std::sort(nodes.begin(), nodes.end());
+    nodes.erase(std::unique(nodes.begin(), nodes.end()), nodes.end());
+    return nodes;
+  }
+
+  // What makes the value, what reads it, and what reads the same numbers under another shape.
+  static std::vector<NodeId> NodesAround(const Graph& graph, const std::vector<std::vector<NodeId>>& uses,
+                                         ValueId value) {
     std::vector<NodeId> nodes;
-    if (graph_.value(value).producer != kNoNode) nodes.push_back(graph_.value(value).producer);
+    if (value == kNoValue) return nodes;
+    if (graph.value(value).producer != kNoNode) nodes.push_back(graph.value(value).producer);
     std::vector<ValueId> pending = {value};
     while (!pending.empty()) {
       const ValueId next = pending.back();
       pending.pop_back();
-      for (const NodeId reader : uses_[static_cast<size_t>(next)]) {
+      for (const NodeId reader : uses[static_cast<size_t>(next)]) {
         if (std::find(nodes.begin(), nodes.end(), reader) != nodes.end()) continue;
         nodes.push_back(reader);
-        if (!SelectsElements(graph_.node(reader))) continue;
-        for (const ValueId output : graph_.node(reader).outputs) {
+        if (!SelectsElements(graph.node(reader))) continue;
+        for (const ValueId output : graph.node(reader).outputs) {
           if (output != kNoValue) pending.push_back(output);
         }
       }
     }
-    std::sort(nodes.begin(), nodes.end());
     return nodes;
   }
 
@@ -304,6 +322,9 @@ class HalfAnalysis {
   const Stats& stats_;
   const HalfSafetyOptions& options_;
   const std::vector<std::vector<NodeId>> uses_;
+  Graph canonical_;  // as it is lowered, before roundings
+  std::vector<std::vector<NodeId>> canonical_uses_;
+  std::map<std::string, NodeId> node_of_;
   const double limit_;
   std::unordered_map<ValueId, const TensorStats*> of_value_;
   std::set<ValueId> covered_;  // by a pattern
