@@ -14,6 +14,8 @@
 
 namespace octavo {
 
+inline constexpr float kLargestFloat16 = 65504.0f;
+
 struct HalfSafetyOptions {
   // A largest magnitude beyond this share of 65504, the largest half, is a risk: pictures that were not calibrated on
   // exceed calibrated ranges.

@@ -125,7 +125,6 @@ uint16_t FloatToBFloat16(float value);
 float Float16ToFloat(uint16_t bits);
 // Round to nearest even; overflow gives infinity, as IEEE says.
 uint16_t FloatToFloat16(float value);
-inline constexpr float kLargestFloat16 = 65504.0f;
 
 template <typename T>
 Tensor Tensor::FromValues(Dims dims, std::span<const T> values) {  // NOLINT(performance-unnecessary-value-param): moved

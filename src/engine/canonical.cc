@@ -10,6 +10,7 @@
 #include "engine/fusion.h"
 #include "graph/op_table.h"
 #include "graph/quantization.h"
+#include "graph/rounding.h"
 
 namespace octavo {
 
@@ -30,7 +31,7 @@ bool IsParameter(const Node& node, size_t input) {
 
 Result<Tensor> RoundedToHalf(const Tensor& tensor) {
   OCTAVO_ASSIGN(Tensor rounded, tensor.Clone());
-  for (float& x : rounded.mutable_values<float>()) x = Float16ToFloat(FloatToFloat16(x));
+  for (float& x : rounded.mutable_values<float>()) x = RoundTo(DType::kFloat16, x);
   return rounded;
 }
 
@@ -141,7 +142,11 @@ class HalfRoundings {
     is_half_[static_cast<size_t>(id)] = true;
     if (rounded.empty() && !graph_.IsOutput(id)) return {};
     OCTAVO_ASSIGN(Tensor tensor, RoundedToHalf(graph_.value(id).constant));
-    if (!exact.empty()) Redirect(exact, graph_.AddConstant(graph_.value(id).name, graph_.value(id).constant));
+    if (!exact.empty()) {
+      // Copies: what they are copied from may move.
+      const Value value = graph_.value(id);
+      Redirect(exact, graph_.AddConstant(value.name, value.constant));
+    }
     graph_.value(id).constant = std::move(tensor);
     return {};
   }
@@ -150,16 +155,21 @@ class HalfRoundings {
     if (!IsFloat(input)) return;
     const auto readings = ReadingsOf(input).first;
     if (readings.empty()) return;
-    front_.push_back(AddHalf(graph_.value(input).name, input, readings));
+    const std::string name = graph_.value(input).name;
+    front_.push_back(AddHalf(name, input, readings));
     is_half_[static_cast<size_t>(input)] = true;
   }
 
+  NodeId AddRounding(std::string_view name, ValueId from, ValueId to) {
+    return graph_.AddNode(name, kOctavoDomain, "RoundTo", {from}, {to}, {{"to", kOnnxFloat16}});
+  }
+
   // A rounded copy of `value` for some of its readers.
-  NodeId AddHalf(const std::string& node_name, ValueId value, const std::vector<Reading>& readings) {
+  NodeId AddHalf(std::string_view node_name, ValueId value, const std::vector<Reading>& readings) {
     const std::string name = graph_.value(value).name + "/half";
     const ValueId half = graph_.AddValue(name, DType::kFloat32, Dims(graph_.value(value).dims));
     Redirect(readings, half);
-    return graph_.AddNode(node_name, kOctavoDomain, "RoundHalf", {value}, {half});
+    return AddRounding(node_name, value, half);
   }
 
   void RoundOutput(NodeId node, ValueId id) {
@@ -182,7 +192,7 @@ class HalfRoundings {
     const ValueId whole = graph_.AddValue(value.name + "/float32", DType::kFloat32, value.dims);
     std::replace(graph_.node(node).outputs.begin(), graph_.node(node).outputs.end(), id, whole);
     Redirect(exact, whole);
-    behind_[static_cast<size_t>(node)].push_back(graph_.AddNode(name, kOctavoDomain, "RoundHalf", {whole}, {id}));
+    behind_[static_cast<size_t>(node)].push_back(AddRounding(name, whole, id));
   }
 
   bool ReadsHalves(NodeId id) const {

@@ -18,7 +18,7 @@ Result<std::vector<PassReport>> RunPassesFor(Precision precision, Graph& graph, 
 Result<std::vector<PassReport>> MakeCanonical(Graph& graph, const PassOptions& options, Precision precision,
                                               const std::vector<std::string>& float32_nodes = {});
 
-// Puts a RoundHalf behind every float32 value of a canonical graph and rounds its float32 constants, but for
+// Puts a RoundTo behind every float32 value of a canonical graph and rounds its float32 constants, but for
 //   - what a contraction on integers fuses: its operands and bias, and what lies between it and its QuantizeLinear;
 //   - a product that a bias is added to: the sum is rounded;
 //   - what only a Relu or Clip reads: rounding behind them gives the same;

@@ -5,13 +5,14 @@
 #include <cmath>
 
 #include "engine/quantized_graph_testing.h"
+#include "graph/rounding.h"
 #include "octavo/reference.h"
 #include "passes/pass_test_graph.h"
 
 namespace octavo {
 namespace {
 
-float ToHalf(float x) { return Float16ToFloat(FloatToFloat16(x)); }
+float ToHalf(float x) { return RoundTo(DType::kFloat16, x); }
 
 std::vector<Tensor> RunEngine(const Graph& graph, const std::vector<Tensor>& inputs, Precision precision) {
   SessionOptions options;
@@ -84,7 +85,7 @@ TEST(HalfPrecisionTest, RoundsOncePerValueAndBehindRelu) {
   const ValueId flat = g.Op("Reshape", {relu, g.Ints({1, 4, 36})});
   const ValueId biased = g.Op("Add", {g.Op("MatMul", {flat, g.Random({36, 5})}), g.Random({5})});
   const Graph rounded = Rounded(g.Finish({biased}));
-  EXPECT_EQ(CountOps(rounded, "RoundHalf", "octavo"), 3);  // x, behind Relu, behind the bias
+  EXPECT_EQ(CountOps(rounded, "RoundTo", "octavo"), 3);  // x, behind Relu, behind the bias
   const Node* relu_node = FindOnly(rounded, "Relu");
   ASSERT_NE(relu_node, nullptr);
   EXPECT_TRUE(rounded.node(rounded.value(relu_node->input(0)).producer).Is("Conv"));

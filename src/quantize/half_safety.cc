@@ -353,7 +353,7 @@ Result<std::vector<std::string>> HalfTensors(const Graph& prepared) {
   OCTAVO_ASSIGN([[maybe_unused]] const auto reports, MakeCanonical(canonical, {}, Precision::kFloat16));
   std::vector<std::string> names;
   for (const Node& node : canonical.nodes) {
-    if (!node.Is("RoundHalf", kOctavoDomain)) continue;
+    if (!node.Is("RoundTo", kOctavoDomain)) continue;
     const ValueId rounded = canonical.IsInput(node.input(0)) ? node.input(0) : node.output(0);
     const std::string& name = canonical.value(rounded).name;
     if (prepared.Find(name) != kNoValue) names.push_back(name);

@@ -18,8 +18,6 @@ namespace octavo {
 namespace {
 
 using testing::Contains;
-using testing::Each;
-using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -219,8 +217,10 @@ TEST_F(HalfSafetyTest, ObservesTheInsidesOfAttention) {
   BuildAttention(1, 1, 1, 1e-3f);
   const std::vector<std::string> tensors = HalfTensors(prepared_).value();
   for (const Node& node : prepared_.nodes) {
-    if (node.Is("MatMul") || node.Is("Div") || node.Is("Add"))
+    const bool inside = node.Is("MatMul") || node.Is("Div") || node.Is("Add");
+    if (inside) {
       EXPECT_THAT(tensors, Contains(prepared_.value(node.output(0)).name));
+    }
   }
   stats_.tensors.erase(tensors.back());
   EXPECT_EQ(AnalyzeHalfSafety(prepared_, stats_).status().code(), ErrorCode::kNotFound);
