@@ -16,10 +16,10 @@ namespace octavo {
 
 namespace {
 
-// Fused attention keeps values to itself that a target rounds; merged products have lost the names of nodes that may be
-// kept in float32.
-constexpr std::array<std::string_view, 3> kPassesThatHideHalves = {"linear-attention", "softmax-attention",
-                                                                   "qkv-merge"};
+// Fused attention keeps values to itself that a target rounds; folded modulation makes values that a target does not
+// have; merged products have lost the names of nodes that may be kept in float32.
+constexpr std::array<std::string_view, 4> kPassesThatChangeValues = {"linear-attention", "softmax-attention",
+                                                                     "modulation-fold", "qkv-merge"};
 
 // Clip's bounds are inputs, constants among them rounded: the op commutes with rounding.
 bool IsClipOfInputs(const Node& node) { return node.Is("Clip") && !node.Has("min") && !node.Has("max"); }
@@ -259,7 +259,7 @@ Status InsertHalfRoundings(Graph& graph, const std::vector<std::string>& float32
 Result<std::vector<PassReport>> RunPassesFor(Precision precision, Graph& graph, const PassOptions& options) {
   if (precision != Precision::kFloat16) return RunPasses(graph, options);
   PassOptions restricted = options;
-  restricted.disabled.insert(restricted.disabled.end(), kPassesThatHideHalves.begin(), kPassesThatHideHalves.end());
+  restricted.disabled.insert(restricted.disabled.end(), kPassesThatChangeValues.begin(), kPassesThatChangeValues.end());
   return RunPasses(graph, restricted);
 }
 

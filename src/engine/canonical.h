@@ -10,8 +10,8 @@
 
 namespace octavo {
 
-// Runs the passes on a graph with static shapes, but for Precision::kFloat16 those that would hide a value that a
-// target keeps in FP16 (inside of attention).
+// Runs the passes on a graph with static shapes, but for Precision::kFloat16 those that would hide a value that a target
+// keeps in FP16 (inside of attention), or make one that it does not have.
 Result<std::vector<PassReport>> RunPassesFor(Precision precision, Graph& graph, const PassOptions& options);
 
 // The same and then, at Precision::kFloat16, InsertHalfRoundings. `float32_nodes` is SessionOptions'.

@@ -270,9 +270,9 @@ Result<Session> Session::Create(Graph graph, const SessionOptions& options) {
     return InvalidArgument(fmt::format("there is no pass named '{}'; passes are: {}", name, list));
   }
   for (const auto& name : options.float32_nodes) {
-    const bool known =
+    const bool there =
         std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const Node& node) { return node.name == name; });
-    if (!known) return NotFound(fmt::format("no node is named '{}' to be kept in float32", name));
+    if (!there) return NotFound(fmt::format("no node is named '{}' to be kept in float32", name));
   }
   for (ValueId input : graph.inputs) impl->inputs.push_back(graph.value(input));
   for (const auto& name : options.observed) {
