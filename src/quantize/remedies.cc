@@ -13,18 +13,21 @@
 #include "quantize/ada_round.h"
 #include "quantize/defer_softmax.h"
 #include "quantize/equalize.h"
+#include "quantize/search_ranges.h"
 #include "quantize/shift_channels.h"
 #include "quantize/weight_noise.h"
 
 namespace octavo {
 namespace {
 
-constexpr std::string_view kDefer = "defer-softmax", kStreams = "equalize", kNorms = "smooth-norm",
-                           kDepthwise = "migrate-depthwise", kActivations = "migrate", kShift = "shift-channels",
-                           kClip = "clip-weights", kBias = "correct-bias", kRound = "ada-round";
+constexpr std::string_view kDefer = "defer-softmax", kRanges = "search-ranges", kStreams = "equalize",
+                           kNorms = "smooth-norm", kDepthwise = "migrate-depthwise", kActivations = "migrate",
+                           kShift = "shift-channels", kClip = "clip-weights", kBias = "correct-bias",
+                           kRound = "ada-round";
 
-constexpr std::array<RemedyInfo, 9> kRemedies = {{
+constexpr std::array<RemedyInfo, 10> kRemedies = {{
     {kDefer, "quantized Softmax gives its numerators; what divides by their sum stands behind the product"},
+    {kRanges, "for each kind of tensor the estimator whose ranges hold on samples that did not make them"},
     {kStreams, "one scale per channel for all writers and readers of residual streams and linear pairs"},
     {kNorms, "LayerNorm's factors take the outlier channels of what reads it (SmoothQuant)"},
     {kDepthwise, "a factor per channel between an activation and a depthwise convolution"},
@@ -84,6 +87,7 @@ class RemedyTrials {
 
   Result<RemedyRecipe> Try(std::string_view name, double score) {
     if (name == kRound) return TryRounding(score);
+    if (name == kRanges) return TryRanges(score);
     RemedyRecipe entry;
     entry.name = name;
     entry.sqnr_db = score;
@@ -97,6 +101,44 @@ class RemedyTrials {
     if (!entry.kept) return entry;
     best_ = std::move(candidate);
     OCTAVO_ASSIGN(graph_, WithoutBiases(best_));
+    return entry;
+  }
+
+  // Half of the samples make the ranges, the other half judges them: what clips nothing among the samples that made a
+  // range may clip much among others.
+  Result<RemedyRecipe> TryRanges(double score) {
+    RemedyRecipe entry;
+    entry.name = kRanges;
+    entry.sqnr_db = score;
+    if (data_.size() < kFewestToHalve) {
+      entry.reason =
+          fmt::format("needs {} samples, to read ranges off half and judge them by the others", kFewestToHalve);
+      return entry;
+    }
+    std::vector<size_t> judging;
+    for (size_t i = 1; i < data_.size(); i += 2) judging.push_back(i);
+    CalibrateOptions half;
+    half.threads = options_.threads;
+    half.shard_count = 2;
+    OCTAVO_ASSIGN(const CalibrateReport report, Calibrate(graph_, data_, half));
+    OCTAVO_ASSIGN(const Placement placement, Place(graph_, policy_));
+    const auto judge = [&](const RangeChoices& choices) -> Result<double> {
+      OCTAVO_ASSIGN(Recipe decided, Decide(graph_, report.stats, policy_));
+      OCTAVO_RETURN_IF_ERROR(EstimateRangesAnew(graph_, placement, report.stats, choices, decided));
+      Recipe candidate = best_;
+      candidate.activations = std::move(decided.activations);
+      return Measure(candidate, judging);
+    };
+    OCTAVO_ASSIGN(const double before, judge({}));
+    double after = before;
+    OCTAVO_ASSIGN(RangeChoices found, SearchRanges(graph_, placement, judge, after));
+    entry.gain_db = after - before;
+    entry.kept = !found.empty() && (Contains(options_.always, kRanges) || entry.gain_db > options_.least_gain_db);
+    entry.reason = entry.kept ? "gains on samples held out" : "gains too little";
+    if (!entry.kept) return entry;
+    ranges_ = std::move(found);
+    OCTAVO_ASSIGN(best_, Redecide(Rewrites()));
+    OCTAVO_ASSIGN(entry.sqnr_db, Measure(best_));
     return entry;
   }
 
@@ -218,6 +260,8 @@ class RemedyTrials {
     calibrate.threads = options_.threads;
     OCTAVO_ASSIGN(const CalibrateReport report, Calibrate(rewritten, data_, calibrate));
     OCTAVO_ASSIGN(Recipe recipe, Decide(rewritten, report.stats, policy_));
+    OCTAVO_ASSIGN(const Placement placement, Place(rewritten, policy_));
+    OCTAVO_RETURN_IF_ERROR(EstimateRangesAnew(rewritten, placement, report.stats, ranges_, recipe));
     recipe.fingerprint = rewrites.fingerprint;
     recipe.deferrals = std::move(rewrites.deferrals);
     recipe.migrations = std::move(rewrites.migrations);
@@ -261,10 +305,12 @@ class RemedyTrials {
   // Ranges and powers of channels change little after these.
   static constexpr size_t kMomentSamples = 8;
   static constexpr size_t kHoldOut = 4;  // every fourth sample judges what the others taught
+  static constexpr size_t kFewestToHalve = 8;
   const Graph& prepared_;
   const Dataset& data_;
   const Policy& policy_;
   const RemedyOptions& options_;
+  RangeChoices ranges_;  // empty: the policy's estimator for all
   Recipe best_;
   Graph graph_;  // prepared_, rewritten by best_ but for its biases
 };

@@ -335,7 +335,7 @@ TEST_F(RemedyTest, Refuses) {
   };
   RemedyOptions unknown;
   unknown.always = {"prayer"};
-  EXPECT_THAT(error({}, unknown), HasSubstr("'prayer' is no remedy: defer-softmax, equalize"));
+  EXPECT_THAT(error({}, unknown), HasSubstr("'prayer' is no remedy: defer-softmax, search-ranges, equalize"));
   std::swap(unknown.always, unknown.never);
   EXPECT_THAT(error({}, unknown), HasSubstr("is no remedy"));
   Policy implicit;

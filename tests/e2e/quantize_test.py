@@ -265,7 +265,8 @@ class Remedies(Quantize):
         plain = run("--no-remedy", "all")
         self.assertLess(plain["score"], 10)
         self.assertEqual(plain["remedies"], [])
-        others = [flag for name in ("defer-softmax", "smooth-norm", "migrate-depthwise", "migrate", "shift-channels", "clip-weights",
+        others = [flag for name in ("defer-softmax", "search-ranges", "smooth-norm", "migrate-depthwise", "migrate",
+                                               "shift-channels", "clip-weights",
                                                "correct-bias")
                   for flag in ("--no-remedy", name)]
         report = run(*others)
