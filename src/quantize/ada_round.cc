@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
+#include <numeric>
 #include <set>
 #include <string>
 
@@ -20,10 +22,19 @@ namespace {
 
 // Rows that a layer learns from, over all samples: so many per input, within bounds.
 constexpr int64_t kRowsPerInput = 4, kLeastRows = 8192, kMostRows = 16384;
-// Wider layers keep rounding to nearest: H of 8192 inputs takes 1 GB with its copies.
-constexpr int64_t kMostInputs = 8192;
-// Pull towards the weights as they are, times the diagonal of H.
-constexpr double kRidge = 0.01;
+// Wider layers keep rounding to nearest: H of 6144 inputs takes 1 GB with its copies.
+constexpr int64_t kMostInputs = 6144;
+// How far a layer follows its samples: the ridge, times the diagonal of H, pulls towards the weights as they are; the
+// share of d is how much of what earlier layers lost the layer makes up for. Each layer takes the best. Convolutions
+// with thousands of positions a picture want little ridge, 257 tokens a picture that look alike want much.
+struct Fit {
+  double ridge = 0, pull = 0;
+};
+constexpr Fit kFits[] = {{0.01, 1}, {0.1, 1}, {1, 1}, {0.01, 0}, {0.1, 0}, {1, 0}};
+constexpr Fit kUncompared{0.1, 1};
+constexpr Fit kNearest{std::numeric_limits<double>::infinity(), 0};
+// Every so many samples compare these, before all samples teach the layer.
+constexpr size_t kCompareEvery = 4;
 // Where the bias takes the mean, H is a covariance: a share of the squared mean stays in it, for other data's mean.
 constexpr double kMeanShare = 1e-3;
 constexpr int64_t kGramTile = 64;
@@ -75,8 +86,20 @@ class GroupMoments {
     rows_ += count;
   }
 
+  // The other's rows, too.
+  void Merge(const GroupMoments& other) {
+    const auto add = [](std::vector<double>& sums, const std::vector<double>& more) {
+      for (size_t i = 0; i < sums.size(); ++i) sums[i] += more[i];
+    };
+    add(gram_, other.gram_);
+    add(pull_, other.pull_);
+    add(mean_, other.mean_);
+    add(missing_, other.missing_);
+    rows_ += other.rows_;
+  }
+
   // To means, and around them where a bias takes what they are.
-  void Finish(bool takes_bias) {
+  void Finish(bool takes_bias, double mean_share) {
     for (auto* sums : {&gram_, &pull_, &mean_, &missing_}) {
       for (double& sum : *sums) sum /= static_cast<double>(rows_);
     }
@@ -84,7 +107,7 @@ class GroupMoments {
     for (int64_t i = 0; i < inputs_; ++i) {
       double* row = gram_.data() + i * inputs_;
       for (int64_t j = 0; j < inputs_; ++j) row[j] -= mean_[Index(i)] * mean_[Index(j)];
-      row[i] = std::max(row[i], 0.0) + kMeanShare * mean_[Index(i)] * mean_[Index(i)];
+      row[i] = std::max(row[i], 0.0) + mean_share * mean_[Index(i)] * mean_[Index(i)];
     }
     for (int64_t o = 0; o < outputs_; ++o) {
       for (int64_t i = 0; i < inputs_; ++i) pull_[Index(o * inputs_ + i)] -= missing_[Index(o)] * mean_[Index(i)];
@@ -98,31 +121,76 @@ class GroupMoments {
     return std::isfinite(sum);
   }
 
-  Rounding Round(std::span<const float> scales, int threads) const {
+  Rounding Round(std::span<const float> scales, const Fit& fit, int threads) const {
+    std::vector<double> pull = pull_;
+    for (double& value : pull) value *= fit.pull;
     return RoundJointly({.outputs = outputs_,
                          .inputs = inputs_,
                          .weights = weights_,
                          .scales = scales,
                          .gram = gram_,
-                         .pull = pull_,
-                         .ridge = kRidge,
+                         .pull = pull,
+                         .ridge = fit.ridge,
                          .threads = threads});
   }
 
   // E[w x] - E[u x^], u being these integers times their scale.
   float MissingMean(int64_t o, float scale, std::span<const int8_t> offsets) const {
     double missing = missing_[Index(o)];
-    for (int64_t i = 0; i < inputs_; ++i) {
-      const float w = weights_[Index(o * inputs_ + i)];
-      const float nearest = std::clamp(std::nearbyint(w / scale), -127.0f, 127.0f);
-      const double rounded = double{scale} * (nearest + static_cast<float>(offsets[Index(o * inputs_ + i)]));
-      missing += (w - rounded) * mean_[Index(i)];
-    }
+    for (int64_t i = 0; i < inputs_; ++i) missing -= Change(o, i, scale, offsets) * mean_[Index(i)];
     return static_cast<float>(missing);
+  }
+
+  // E[(w x - u x^ - bias)^2], summed over outputs, less what does not depend on u; of finished moments.
+  double Noise(std::span<const float> scales, std::span<const int8_t> offsets, std::span<const float> bias,
+               int threads) const {
+    const std::vector<float> gram(gram_.begin(), gram_.end());
+    std::vector<double> noise(Index(outputs_));
+    ParallelFor(threads, CeilDivide(outputs_, kGramTile), 1, [&](int64_t first, int64_t last) {
+      for (int64_t tile = first; tile < last; ++tile) AddNoise(tile, scales, offsets, bias, gram, noise);
+    });
+    return std::accumulate(noise.begin(), noise.end(), 0.0);
   }
 
  private:
   static size_t Index(int64_t i) { return static_cast<size_t>(i); }
+
+  // u - w
+  double Change(int64_t o, int64_t i, float scale, std::span<const int8_t> offsets) const {
+    const float w = weights_[Index(o * inputs_ + i)];
+    const float nearest = std::clamp(std::nearbyint(w / scale), -127.0f, 127.0f);
+    return double{scale} * (nearest + static_cast<float>(offsets[Index(o * inputs_ + i)])) - w;
+  }
+
+  void AddNoise(int64_t tile, std::span<const float> scales, std::span<const int8_t> offsets,
+                std::span<const float> bias, const std::vector<float>& gram, std::vector<double>& noise) const {
+    const int64_t begin = tile * kGramTile, height = std::min(kGramTile, outputs_ - begin);
+    std::vector<float> change(Index(height * inputs_)), product(change.size());
+    for (int64_t i = 0; i < height * inputs_; ++i) {
+      const int64_t o = begin + i / inputs_;
+      change[Index(i)] = static_cast<float>(Change(o, i % inputs_, scales[Index(o)], offsets));
+    }
+    MultiplyFloats({.m = height,
+                    .k = inputs_,
+                    .n = inputs_,
+                    .a = change.data(),
+                    .a_leading = inputs_,
+                    .b = gram.data(),
+                    .b_leading = inputs_,
+                    .c = product.data(),
+                    .c_leading = inputs_});
+    for (int64_t r = 0; r < height; ++r) {
+      const int64_t o = begin + r;
+      double left = missing_[Index(o)] - (bias.empty() ? 0 : bias[Index(o)]);
+      double& sum = noise[Index(o)];
+      for (int64_t i = 0; i < inputs_; ++i) {
+        const double e = change[Index(r * inputs_ + i)];
+        sum += e * (product[Index(r * inputs_ + i)] - 2 * pull_[Index(o * inputs_ + i)]);
+        left -= e * mean_[Index(i)];
+      }
+      if (!bias.empty()) sum += left * left;
+    }
+  }
 
   // sums (width, inputs) += left' right; in float over one sample, in double over samples.
   void AddProduct(const std::vector<float>& left, int64_t width, const std::vector<float>& right, int64_t count,
@@ -216,6 +284,10 @@ class OperandSession {
   std::vector<Session> session_;  // none where every operand is an input of the graph
 };
 
+struct LayerMoments {
+  std::vector<GroupMoments> teach, compare;  // by group
+};
+
 class LayerRounder {
  public:
   LayerRounder(const Graph& prepared, const LayerRoundingOptions& options, Recipe& recipe)
@@ -300,11 +372,12 @@ class LayerRounder {
   }
 
   Status RoundLevel(const std::vector<Layer>& layers) {
-    std::vector<std::vector<GroupMoments>> moments;
+    std::vector<LayerMoments> moments;
     std::vector<WindowRows> rows;
     for (const Layer& layer : layers) {
       const Node& node = NodeOf(layer);
-      moments.push_back(MakeMoments(layer, float_.value(node.input(1)).constant.values<float>()));
+      const std::vector<GroupMoments> none = MakeMoments(layer, float_.value(node.input(1)).constant.values<float>());
+      moments.push_back({none, none});
       OCTAVO_ASSIGN(WindowRows window, RowsOf(node));
       rows.push_back(std::move(window));
     }
@@ -325,7 +398,7 @@ class LayerRounder {
   }
 
   Status Measure(const std::vector<Layer>& layers, const std::vector<WindowRows>& rows,
-                 std::vector<std::vector<GroupMoments>>& moments) {
+                 std::vector<LayerMoments>& moments) {
     Recipe sofar = recipe_;
     sofar.fingerprint.clear();  // checked before: hashing the model at every level would take its time
     OCTAVO_ASSIGN(Graph quantized, ApplyRecipe(prepared_, sofar));
@@ -335,7 +408,9 @@ class LayerRounder {
       OCTAVO_ASSIGN(const std::vector<Tensor> x, wanted.Run(samples_[s]));
       OCTAVO_ASSIGN(const std::vector<Tensor> arrived, seen.Run(samples_[s]));
       for (size_t i = 0; i < layers.size(); ++i) {
-        if (IsMeasured(layers[i], rows[i])) AddSample(rows[i], x[i], arrived[i], s, moments[i]);
+        if (!IsMeasured(layers[i], rows[i])) continue;
+        const bool compares = s % kCompareEvery == kCompareEvery - 1;
+        AddSample(rows[i], x[i], arrived[i], s, compares ? moments[i].compare : moments[i].teach);
       }
     }
     return {};
@@ -368,30 +443,94 @@ class LayerRounder {
     });
   }
 
-  void RoundLayer(const Layer& layer, std::vector<GroupMoments>& groups) {
-    if (groups.empty() || groups[0].rows() == 0) return;
-    for (GroupMoments& group : groups) {
-      group.Finish(layer.takes_bias);
-      if (!group.IsFinite()) return;
+  void RoundLayer(const Layer& layer, LayerMoments& moments) {
+    std::vector<GroupMoments>& all = moments.teach;
+    if (all.empty() || all[0].rows() == 0) return;
+    for (const auto* groups : {&moments.teach, &moments.compare}) {
+      if (!std::all_of(groups->begin(), groups->end(), [](const GroupMoments& group) { return group.IsFinite(); }))
+        return;
     }
-    const int64_t outputs = layer.outputs_per_group();
-    const std::span<const float> scales = recipe_.weights[layer.weight].scales;
-    std::vector<Rounding> found(groups.size());
-    ForEachGroup(groups.size(), [&](int64_t group, int threads) {
-      found[static_cast<size_t>(group)] = groups[static_cast<size_t>(group)].Round(
-          scales.subspan(static_cast<size_t>(group * outputs), static_cast<size_t>(outputs)), threads);
+    const Fit fit = moments.compare[0].rows() > 0 ? BestFit(layer, moments) : kUncompared;
+    for (size_t group = 0; group < all.size(); ++group) all[group].Merge(moments.compare[group]);
+    for (GroupMoments& group : all) group.Finish(layer.takes_bias, kMeanShare);
+    std::vector<std::vector<int8_t>> found = RoundGroups(layer, all, fit);
+    BiasRecipe bias{layer.node, MissingMeans(layer, all, found)};
+    Keep(layer, Together(layer, found), std::move(bias));
+  }
+
+  // Of kFits and kNearest, what has the least noise on the samples that compare.
+  Fit BestFit(const Layer& layer, const LayerMoments& moments) const {
+    std::vector<GroupMoments> teach = moments.teach, compare = moments.compare;
+    for (size_t group = 0; group < teach.size(); ++group) {
+      teach[group].Finish(layer.takes_bias, kMeanShare);
+      compare[group].Finish(layer.takes_bias, 0);
+    }
+    Fit best = kNearest;
+    double least = NoiseOf(layer, teach, compare, best);
+    for (const Fit& fit : kFits) {
+      const double noise = NoiseOf(layer, teach, compare, fit);
+      if (noise < least) {
+        least = noise;
+        best = fit;
+      }
+    }
+    return best;
+  }
+
+  double NoiseOf(const Layer& layer, const std::vector<GroupMoments>& teach, const std::vector<GroupMoments>& compare,
+                 const Fit& fit) const {
+    const std::vector<std::vector<int8_t>> found = RoundGroups(layer, teach, fit);
+    const std::vector<float> bias = MissingMeans(layer, teach, found);
+    std::vector<double> noise(compare.size());
+    const auto outputs = static_cast<size_t>(layer.outputs_per_group());
+    ForEachGroup(compare.size(), [&](int64_t index, int threads) {
+      const auto group = static_cast<size_t>(index);
+      const auto of_group = std::span(bias).subspan(group * outputs, outputs);
+      noise[group] = compare[group].Noise(ScalesOf(layer, index), found[group],
+                                          layer.takes_bias ? of_group : std::span<const float>(), threads);
     });
-    std::vector<int8_t> offsets(static_cast<size_t>(layer.outputs * layer.inputs));
-    BiasRecipe bias{layer.node, {}};
+    return std::accumulate(noise.begin(), noise.end(), 0.0);
+  }
+
+  std::span<const float> ScalesOf(const Layer& layer, int64_t group) const {
+    const auto outputs = static_cast<size_t>(layer.outputs_per_group());
+    return std::span(recipe_.weights[layer.weight].scales).subspan(static_cast<size_t>(group) * outputs, outputs);
+  }
+
+  // Offsets by group; all 0 for kNearest.
+  std::vector<std::vector<int8_t>> RoundGroups(const Layer& layer, const std::vector<GroupMoments>& groups,
+                                               const Fit& fit) const {
+    const auto count = static_cast<size_t>(layer.outputs_per_group() * layer.inputs);
+    std::vector<std::vector<int8_t>> found(groups.size(), std::vector<int8_t>(count));
+    if (std::isinf(fit.ridge)) return found;
+    ForEachGroup(groups.size(), [&](int64_t group, int threads) {
+      const auto at = static_cast<size_t>(group);
+      found[at] = groups[at].Round(ScalesOf(layer, group), fit, threads).offsets;
+    });
+    return found;
+  }
+
+  std::vector<float> MissingMeans(const Layer& layer, const std::vector<GroupMoments>& groups,
+                                  const std::vector<std::vector<int8_t>>& offsets) const {
+    std::vector<float> means;
+    const int64_t outputs = layer.outputs_per_group();
     for (int64_t o = 0; o < layer.outputs; ++o) {
       const auto group = static_cast<size_t>(o / outputs);
-      const std::span<const int8_t> row(found[group].offsets.data() + o % outputs * layer.inputs,
-                                        static_cast<size_t>(layer.inputs));
-      for (int64_t i = 0; i < layer.inputs; ++i) offsets[ElementOf(layer, o, i)] = row[static_cast<size_t>(i)];
-      bias.values.push_back(
-          groups[group].MissingMean(o % outputs, scales[static_cast<size_t>(o)], found[group].offsets));
+      const float scale = recipe_.weights[layer.weight].scales[static_cast<size_t>(o)];
+      means.push_back(groups[group].MissingMean(o % outputs, scale, offsets[group]));
     }
-    Keep(layer, std::move(offsets), std::move(bias));
+    return means;
+  }
+
+  // In the order of the constant's elements.
+  static std::vector<int8_t> Together(const Layer& layer, const std::vector<std::vector<int8_t>>& groups) {
+    std::vector<int8_t> offsets(static_cast<size_t>(layer.outputs * layer.inputs));
+    const int64_t outputs = layer.outputs_per_group();
+    for (int64_t o = 0; o < layer.outputs; ++o) {
+      const int8_t* row = groups[static_cast<size_t>(o / outputs)].data() + o % outputs * layer.inputs;
+      for (int64_t i = 0; i < layer.inputs; ++i) offsets[ElementOf(layer, o, i)] = row[i];
+    }
+    return offsets;
   }
 
   void Keep(const Layer& layer, std::vector<int8_t> offsets, BiasRecipe bias) {
