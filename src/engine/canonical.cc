@@ -37,17 +37,26 @@ Result<Tensor> RoundedToHalf(const Tensor& tensor) {
 
 class HalfRoundings {
  public:
-  HalfRoundings(Graph& graph, const std::vector<std::string>& float32_nodes)
+  HalfRoundings(Graph& graph, const std::vector<std::string>& float32_nodes, const std::set<std::string>& model_values)
       : graph_(graph),
         uses_(graph.Uses()),
         in_float32_(graph.nodes.size()),
+        made_by_pass_(graph.nodes.size()),
         on_integers_(graph.nodes.size()),
         is_anchor_(graph.nodes.size()),
         inside_(graph.values.size()),
         is_half_(graph.values.size()),
         behind_(graph.nodes.size()) {
     const std::set<std::string> kept(float32_nodes.begin(), float32_nodes.end());
-    for (size_t n = 0; n < graph.nodes.size(); ++n) in_float32_[n] = kept.count(graph.nodes[n].name) > 0;
+    for (size_t v = 0; v < graph.values.size(); ++v) {
+      const Value& value = graph.values[v];
+      inside_[v] = !value.is_constant() && model_values.count(value.name) == 0;
+    }
+    for (size_t n = 0; n < graph.nodes.size(); ++n) {
+      in_float32_[n] = kept.count(graph.nodes[n].name) > 0;
+      const ValueId made = graph.nodes[n].output(0);
+      made_by_pass_[n] = made != kNoValue && inside_[static_cast<size_t>(made)];
+    }
   }
 
   Status Insert() {
@@ -96,7 +105,7 @@ class HalfRoundings {
   void MarkOnIntegers(NodeId node, ValueId group_output) {
     on_integers_[static_cast<size_t>(node)] = true;
     const ValueId made = graph_.node(node).output(0);
-    inside_[static_cast<size_t>(made)] = made != group_output;
+    if (made != group_output) inside_[static_cast<size_t>(made)] = true;
   }
 
   // Whether the node reads this input as it is, not rounded.
@@ -109,7 +118,12 @@ class HalfRoundings {
       const NodeId producer = graph_.value(value).producer;
       return producer == kNoNode || in_float32_[static_cast<size_t>(producer)];
     }
-    if (!on_integers_[static_cast<size_t>(id)]) return false;
+    if (!on_integers_[static_cast<size_t>(id)]) {
+      // A node that a pass made is part of what it feeds: what is kept for that one is kept for it.
+      const NodeId producer = graph_.value(value).producer;
+      return made_by_pass_[static_cast<size_t>(id)] && producer != kNoNode &&
+             in_float32_[static_cast<size_t>(producer)];
+    }
     return is_anchor_[static_cast<size_t>(id)] || graph_.value(value).is_constant() || IsDequantized(value);
   }
 
@@ -231,12 +245,13 @@ class HalfRoundings {
   Graph& graph_;
   // All of the graph as it was given; nodes and values that are added come behind and are in none of these.
   const std::vector<std::vector<NodeId>> uses_;
-  std::vector<bool> in_float32_;   // per node: it is kept so
-  std::vector<bool> on_integers_;  // per node: a contraction on integers, or what it fuses
-  std::vector<bool> is_anchor_;    // per node: that contraction
-  std::vector<bool> inside_;       // per value: between the nodes of a group, in no memory
-  std::vector<bool> is_half_;      // per value: what its readers see
-  std::vector<NodeId> front_;      // roundings of inputs
+  std::vector<bool> in_float32_;    // per node: it is kept so
+  std::vector<bool> made_by_pass_;  // per node
+  std::vector<bool> on_integers_;   // per node: a contraction on integers, or what it fuses
+  std::vector<bool> is_anchor_;     // per node: that contraction
+  std::vector<bool> inside_;        // per value: between the nodes of a group, or made by a pass
+  std::vector<bool> is_half_;       // per value: what its readers see
+  std::vector<NodeId> front_;       // roundings of inputs
   std::vector<std::vector<NodeId>> behind_;
 };
 
@@ -252,8 +267,9 @@ bool SelectsElements(const Node& node) {
   return IsClipOfInputs(node) || (traits != nullptr && traits->op_class == OpClass::kView);
 }
 
-Status InsertHalfRoundings(Graph& graph, const std::vector<std::string>& float32_nodes) {
-  return HalfRoundings(graph, float32_nodes).Insert();
+Status InsertHalfRoundings(Graph& graph, const std::vector<std::string>& float32_nodes,
+                           const std::set<std::string>& model_values) {
+  return HalfRoundings(graph, float32_nodes, model_values).Insert();
 }
 
 Result<std::vector<PassReport>> RunPassesFor(Precision precision, Graph& graph, const PassOptions& options) {
@@ -265,9 +281,11 @@ Result<std::vector<PassReport>> RunPassesFor(Precision precision, Graph& graph, 
 
 Result<std::vector<PassReport>> MakeCanonical(Graph& graph, const PassOptions& options, Precision precision,
                                               const std::vector<std::string>& float32_nodes) {
+  std::set<std::string> model_values;
+  for (const Value& value : graph.values) model_values.insert(value.name);
   OCTAVO_ASSIGN(std::vector<PassReport> reports, RunPassesFor(precision, graph, options));
   if (precision != Precision::kFloat16) return reports;
-  OCTAVO_RETURN_IF_ERROR(InsertHalfRoundings(graph, float32_nodes));
+  OCTAVO_RETURN_IF_ERROR(InsertHalfRoundings(graph, float32_nodes, model_values));
   if (options.verify) OCTAVO_RETURN_IF_ERROR(Verify(graph));
   return reports;
 }
