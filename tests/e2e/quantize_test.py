@@ -277,8 +277,21 @@ class Remedies(Quantize):
         self.octavo("quantize", HARD_ENCODER, "--recipe", "q.onnx.recipe.json", "-o", "again.onnx")
         self.assertEqual((self.folder / "q.onnx").read_bytes(), (self.folder / "again.onnx").read_bytes())
 
+    def test_rounded_weights_stand_in_the_recipe(self):
+        arguments = self.small()
+        rng = np.random.default_rng(2)
+        for i in range(30):  # inputs that go together; layers with fewer rows than inputs are left alone
+            x = rng.standard_normal((2, 1)) + 0.1 * rng.standard_normal((2, 8))
+            np.savez(self.folder / "data" / f"{i}.npz", x=x.astype(np.float32))
+        report = self.octavo("quantize", *arguments, "--remedy", "ada-round", "--json", "-").json
+        self.assertEqual([r["kept"] for r in report["remedies"] if r["name"] == "ada-round"], [True])
+        self.assertIn('"offsets":"', (self.folder / "q.onnx.recipe.json").read_text())
+        self.octavo("quantize", "small.onnx", "--recipe", "q.onnx.recipe.json", "-o", "again.onnx")
+        self.assertEqual((self.folder / "q.onnx").read_bytes(), (self.folder / "again.onnx").read_bytes())
+
     def test_what_cannot_be(self):
         self.assertIn("is no remedy", self.refused(*self.small(), "--remedy", "prayer"))
+        self.assertIn("is no remedy", self.refused(*self.small(), "--try-remedy", "prayer"))
         self.assertIn("need --data", self.refused(ENCODER, "--stats", self.stats, "--remedy", "equalize", "-o", "q.onnx"))
         self.assertIn("another tool", self.refused(*self.small(), "--preset", "tensorrt8-implicit", "--remedy", "migrate"))
         self.assertIn("calibration cache", self.refused(*self.small(), "--calibration-cache", "c", "--remedy", "migrate"))
