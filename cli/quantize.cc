@@ -95,6 +95,10 @@ Status CheckFlags(const QuantizeFlags& flags) {
       return InvalidArgument("--try-remedy " + flags.slow_remedies.front() + " is not possible: " + why_not);
     }
   }
+  for (const std::string& name : flags.remedies) {
+    const std::string why_not = WhyNotOnTarget(name, flags.policy);
+    if (!why_not.empty()) return InvalidArgument("--remedy " + name + " is not possible: " + why_not);
+  }
   std::error_code error;
   if (fs::is_directory(flags.output, error)) {
     return InvalidArgument(fmt::format("'{}' is a folder: -o wants the model's file", flags.output));

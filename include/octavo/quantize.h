@@ -85,7 +85,7 @@ struct RescaleRecipe {
   std::string node;
   int input = 1;
   Dims dims;
-  std::vector<float> factors;  // normal and positive
+  std::vector<float> factors;  // normal and positive, or -1
 };
 // `consumers`, contractions with constant weights, read `tensor` plus `values` and give back what that adds from their
 // biases. Part of the constant that makes `tensor`, where there is one and only they read it; else an Add that is named

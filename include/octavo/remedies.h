@@ -40,6 +40,8 @@ struct RemedyOptions {
 
 // Why the policy can have no remedies; empty where it can.
 std::string WhyNoRemedies(const Policy& policy);
+// Why the policy's target cannot express that remedy, or can gain nothing by it; empty where it can.
+std::string WhyNotOnTarget(std::string_view remedy, const Policy& policy);
 
 struct RemedyOutcome {
   Recipe recipe;            // with `remedies` listing each that was tried, kept or not
@@ -51,7 +53,7 @@ struct RemedyOutcome {
 // rewritten model is calibrated again on `data`, quantized, and run by the engine beside the float model.
 // `stats` are of `prepared` over `data`. Deterministic for equal arguments on one instruction set.
 // Errors: those of Decide, Calibrate and Session; kInvalidArgument for an unknown name, and for `always` where
-// WhyNoRemedies has a reason.
+// WhyNoRemedies or WhyNotOnTarget has a reason.
 Result<RemedyOutcome> DecideWithRemedies(const Graph& prepared, const Stats& stats, const Dataset& data,
                                          const Policy& policy, const RemedyOptions& options = {});
 

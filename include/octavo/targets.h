@@ -20,6 +20,8 @@ struct Target {
   bool quantize_residuals = false;
   // The inputs of a Concat whose output is quantized are quantized too, with the output's scale.
   bool share_concat_scale = false;
+  // A Mul or Add per channel before a Q is part of the step that makes its operand; else it may be a step of its own.
+  bool takes_channel_factors = false;
   // Contractions that the target computes in float whatever stands around them.
   std::span<const std::string_view> float_contractions;
   // Ops that Q and DQ move through: they give the same bytes on either side of them.

@@ -10,9 +10,11 @@
 #include "octavo/calibrate.h"
 #include "octavo/compare.h"
 #include "octavo/session.h"
+#include "octavo/targets.h"
 #include "quantize/ada_round.h"
 #include "quantize/defer_softmax.h"
 #include "quantize/equalize.h"
+#include "quantize/fold_signs.h"
 #include "quantize/search_ranges.h"
 #include "quantize/shift_channels.h"
 #include "quantize/weight_noise.h"
@@ -22,16 +24,17 @@ namespace {
 
 constexpr std::string_view kDefer = "defer-softmax", kRanges = "search-ranges", kStreams = "equalize",
                            kNorms = "smooth-norm", kDepthwise = "migrate-depthwise", kActivations = "migrate",
-                           kShift = "shift-channels", kClip = "clip-weights", kBias = "correct-bias",
-                           kRound = "ada-round";
+                           kSigns = "fold-signs", kShift = "shift-channels", kClip = "clip-weights",
+                           kBias = "correct-bias", kRound = "ada-round";
 
-constexpr std::array<RemedyInfo, 10> kRemedies = {{
+constexpr std::array<RemedyInfo, 11> kRemedies = {{
     {kDefer, "quantized Softmax gives its numerators; what divides by their sum stands behind the product"},
     {kRanges, "for each kind of tensor the estimator whose ranges hold on samples that did not make them"},
     {kStreams, "one scale per channel for all writers and readers of residual streams and linear pairs"},
     {kNorms, "LayerNorm's factors take the outlier channels of what reads it (SmoothQuant)"},
     {kDepthwise, "a factor per channel between an activation and a depthwise convolution"},
     {kActivations, "a factor per channel between an activation and any other contraction"},
+    {kSigns, "channels of keys around -a turned to +a, with their queries (PTQ4SAM)"},
     {kShift, "channels moved to the middle of their tensor's range; biases take it back"},
     {kClip, "scales of weights that clip where that costs less than it gains"},
     {kBias, "what rounding adds to the mean of each channel goes into the bias"},
@@ -91,6 +94,8 @@ class RemedyTrials {
     RemedyRecipe entry;
     entry.name = name;
     entry.sqnr_db = score;
+    entry.reason = WhyNotOnTarget(name, policy_);
+    if (!entry.reason.empty()) return entry;
     OCTAVO_ASSIGN(Recipe candidate, Propose(name, entry.reason));
     if (!entry.reason.empty()) return entry;
     OCTAVO_ASSIGN(entry.sqnr_db, Measure(candidate));
@@ -100,7 +105,12 @@ class RemedyTrials {
     entry.reason = always ? "asked for" : entry.kept ? "gains" : "gains too little";
     if (!entry.kept) return entry;
     best_ = std::move(candidate);
+    const size_t nodes = graph_.nodes.size();
     OCTAVO_ASSIGN(graph_, WithoutBiases(best_));
+    OCTAVO_ASSIGN(const Target* target, FindTarget(policy_.target));
+    if (graph_.nodes.size() > nodes && !target->takes_channel_factors) {
+      entry.reason += fmt::format("; {} may compute {} steps more", target->name, graph_.nodes.size() - nodes);
+    }
     return entry;
   }
 
@@ -189,6 +199,7 @@ class RemedyTrials {
       return candidate;
     }
     if (name == kDefer) return ProposeDeferrals(why_not);
+    if (name == kSigns) return ProposeSigns(why_not);
     if (name == kShift) return ProposeShifts(why_not);
     EqualizeOptions equalize;
     equalize.kind = name == kStreams     ? EqualizeKind::kStreams
@@ -218,6 +229,17 @@ class RemedyTrials {
       why_not = "no Softmax is quantized";
       return best_;
     }
+    return Redecide(std::move(rewrites));
+  }
+
+  Result<Recipe> ProposeSigns(std::string& why_not) {
+    OCTAVO_ASSIGN(std::vector<RescaleRecipe> found, FoldSigns(graph_, data_, best_, kMomentSamples, options_.threads));
+    if (found.empty()) {
+      why_not = policy_.quantize_attention ? "no range would shrink" : "products of attention stay float";
+      return best_;
+    }
+    Recipe rewrites = Rewrites();
+    std::move(found.begin(), found.end(), std::back_inserter(rewrites.rescales));
     return Redecide(std::move(rewrites));
   }
 
@@ -324,6 +346,15 @@ std::string WhyNoRemedies(const Policy& policy) {
   return "preset " + Quote(policy.preset) + " repeats what another tool does with the model as it is";
 }
 
+std::string WhyNotOnTarget(std::string_view remedy, const Policy& policy) {
+  const auto target = FindTarget(policy.target);
+  if (!target.ok()) return {};  // deciding says so
+  if (remedy == kSigns && !(*target)->unsigned_activations) {
+    return std::string((*target)->name) + "'s int8 has zero point 0, whose range is the same for either sign";
+  }
+  return {};
+}
+
 Result<RemedyOutcome> DecideWithRemedies(const Graph& prepared, const Stats& stats, const Dataset& data,
                                          const Policy& policy, const RemedyOptions& options) {
   OCTAVO_RETURN_IF_ERROR(CheckNames(options.always));
@@ -331,6 +362,10 @@ Result<RemedyOutcome> DecideWithRemedies(const Graph& prepared, const Stats& sta
   OCTAVO_RETURN_IF_ERROR(CheckNames(options.slow));
   const std::string why_not = WhyNoRemedies(policy);
   if (!why_not.empty()) return InvalidArgument("no remedies: " + why_not);
+  for (const std::string& name : options.always) {
+    const std::string reason = WhyNotOnTarget(name, policy);
+    if (!reason.empty()) return InvalidArgument("no " + name + ": " + reason);
+  }
   return RemedyTrials(prepared, data, policy, options).Run(stats);
 }
 

@@ -184,6 +184,68 @@ TEST_F(RemedyTest, ShiftChannelsLeavesPaddingAlone) {
   EXPECT_EQ(Only("shift-channels").recipe.remedies[0].reason, "no range would shrink enough");
 }
 
+// Keys around +-8 by their biases, each sign in every head: turned, they span half as much. Products and sums keep
+// their bits.
+TEST_F(RemedyTest, FoldSignsTurnsKeys) {
+  policy_.quantize_attention = true;
+  const ValueId x = builder_.Input("x", {1, 6, 8});
+  const auto heads = [&](const std::vector<float>& bias, std::vector<int64_t> perm) {
+    const ValueId linear = builder_.Op("MatMul", {x, Weights({8, 8}, {}, {}, true)});
+    const ValueId biased = builder_.Op("Add", {linear, builder_.Constant({8}, bias)});
+    const ValueId split = builder_.Op("Reshape", {biased, builder_.Ints({1, 6, 2, 4})});
+    return builder_.Op("Transpose", {split}, {{"perm", std::move(perm)}});
+  };
+  const std::vector<float> none(8, 0.0f);
+  const ValueId q = builder_.Op("Mul", {heads(none, {0, 2, 1, 3}), builder_.Scalar(0.5f)});
+  const ValueId k = heads({8, -8, 8, -8, -8, -8, 8, 8}, {0, 2, 3, 1});
+  const ValueId scores = builder_.Op("MatMul", {q, k});
+  Finish(builder_.Op("MatMul", {builder_.Op("Softmax", {scores}, {{"axis", int64_t{-1}}}), heads(none, {0, 2, 1, 3})}),
+         {1, 6, 8});
+  ExpectHelps("fold-signs", 2, 0);
+  const RemedyOutcome outcome = Only("fold-signs");
+  EXPECT_EQ(outcome.recipe.rescales.size(), 3u);  // weights of both, and the keys' bias: queries have none
+  const std::string keys = builder_.graph().value(k).name;
+  const auto plain = Decide(prepared_, stats_, policy_).value();
+  ASSERT_TRUE(FindActivation(plain, keys) != nullptr && FindActivation(outcome.recipe, keys) != nullptr);
+  EXPECT_LT(FindActivation(outcome.recipe, keys)->scale, 0.7f * FindActivation(plain, keys)->scale);
+  policy_.target = "tensorrt";
+  EXPECT_THAT(Only("fold-signs").recipe.remedies[0].reason, HasSubstr("zero point 0"));
+  policy_.target = "octavo";
+  policy_.quantize_attention = false;
+  EXPECT_EQ(Only("fold-signs").recipe.remedies[0].reason, "products of attention stay float");
+}
+
+// Linear attention's ReLU treats signs apart.
+TEST_F(RemedyTest, FoldSignsStopsAtRelu) {
+  policy_.quantize_attention = true;
+  const ValueId x = builder_.Input("x", {1, 6, 8});
+  const auto linear = [&] { return builder_.Op("MatMul", {x, Weights({8, 4}, {}, {}, true)}); };
+  const ValueId q = builder_.Op("Relu", {linear()});
+  const ValueId k = builder_.Op("Add", {linear(), builder_.Constant({4}, {8, -8, 8, -8})});
+  Finish(builder_.Op("MatMul", {q, builder_.Op("Transpose", {k}, {{"perm", std::vector<int64_t>{0, 2, 1}}})}),
+         {1, 6, 8});
+  EXPECT_EQ(Only("fold-signs").recipe.remedies[0].reason, "no range would shrink");
+}
+
+// Two branches of ranges 1 : 100 before a Concat: one scale for both leaves 1.3 bits to the smaller, which its reader
+// weighs a hundred times. Rescaled, both fill it.
+TEST_F(RemedyTest, EqualizeGivesBranchesOfAConcatTheirScales) {
+  const ValueId x = builder_.Input("x", {1, 4, 8, 8});
+  const ValueId small = Conv(x, 4, 4), large = Conv(x, 4, 4, std::vector<float>(4, 100));
+  const ValueId both = builder_.Op("Concat", {small, large}, {{"axis", int64_t{1}}});
+  Finish(Conv(both, 6, 8, {}, {1, 1, 1, 1, 100, 100, 100, 100}), {1, 4, 8, 8});
+  ExpectHelps("equalize", 20, 0);
+}
+
+// The same behind activation functions, which no scale crosses.
+TEST_F(RemedyTest, MigrateGivesBranchesOfAConcatTheirScales) {
+  const ValueId x = builder_.Input("x", {1, 4, 8, 8});
+  const ValueId small = Silu(Conv(x, 4, 4)), large = Silu(Conv(x, 4, 4, std::vector<float>(4, 100)));
+  const ValueId both = builder_.Op("Concat", {small, large}, {{"axis", int64_t{1}}});
+  Finish(Conv(both, 6, 8, {}, {1, 1, 1, 1, 100, 100, 100, 100}), {1, 4, 8, 8});
+  ExpectHelps("migrate", 20, 0);
+}
+
 // Inputs are whole numbers from 0 to 255, which uint8 holds exactly: all noise is that of weights, and most of it a
 // constant, for the inputs' mean is far larger than their deviation. The bias takes it back.
 TEST_F(RemedyTest, CorrectBiasTakesBackTheMean) {
@@ -338,6 +400,11 @@ TEST_F(RemedyTest, Refuses) {
   EXPECT_THAT(error({}, unknown), HasSubstr("'prayer' is no remedy: defer-softmax, search-ranges, equalize"));
   std::swap(unknown.always, unknown.never);
   EXPECT_THAT(error({}, unknown), HasSubstr("is no remedy"));
+  RemedyOptions signs;
+  signs.always = {"fold-signs"};
+  Policy symmetric;
+  symmetric.target = "tensorrt";
+  EXPECT_THAT(error(symmetric, signs), HasSubstr("no fold-signs: tensorrt's int8 has zero point 0"));
   Policy implicit;
   implicit.preset = "tensorrt8-implicit";
   EXPECT_THAT(error(implicit, {}), HasSubstr("another tool"));

@@ -20,13 +20,14 @@
 namespace octavo {
 namespace {
 
-Status CheckFactors(const Dims& dims, const std::vector<float>& factors) {
+Status CheckFactors(const Dims& dims, const std::vector<float>& factors, bool takes_signs) {
   OCTAVO_ASSIGN(const int64_t count, CheckedElementCount(dims));
   if (count != static_cast<int64_t>(factors.size())) {
     return InvalidArgument(fmt::format("{} factors for dims {}", factors.size(), ToString(dims)));
   }
   for (const float factor : factors) {
-    if (!IsUsableScale(factor)) return InvalidArgument(fmt::format("the factor {} is not positive and normal", factor));
+    if (IsUsableScale(factor) || (takes_signs && factor == -1)) continue;
+    return InvalidArgument(fmt::format("the factor {} is not positive and normal", factor));
   }
   return {};
 }
@@ -131,7 +132,7 @@ class Rewrite {
     if (graph_.value(tensor).dtype != DType::kFloat32 || graph_.value(tensor).is_constant()) {
       return InvalidArgument("it is no float32 activation");
     }
-    OCTAVO_RETURN_IF_ERROR(CheckFactors(entry.dims, entry.factors));
+    OCTAVO_RETURN_IF_ERROR(CheckFactors(entry.dims, entry.factors, false));
     if (!BroadcastsTo(entry.dims, dims)) {
       return InvalidArgument(fmt::format("factors of dims {} for {}", ToString(entry.dims), ToString(dims)));
     }
@@ -189,7 +190,7 @@ class Rewrite {
 
   Status Rescale(const RescaleRecipe& entry) {
     OCTAVO_ASSIGN(const NodeId id, FindNode(entry.node));
-    OCTAVO_RETURN_IF_ERROR(CheckFactors(entry.dims, entry.factors));
+    OCTAVO_RETURN_IF_ERROR(CheckFactors(entry.dims, entry.factors, true));
     OCTAVO_ASSIGN(const ValueId value, OwnConstant(id, entry.input));
     const Tensor constant = graph_.value(value).constant;
     const auto dims = BroadcastDims(constant.dims(), entry.dims);

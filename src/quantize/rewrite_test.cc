@@ -181,6 +181,10 @@ TEST_F(RewriteTest, RefusesWhatDoesNotFit) {
     recipe.rescales = {{node, input, std::move(dims), std::move(factors)}};
     return Error(recipe);
   };
+  EXPECT_EQ(rescale(conv_, 1, {1}, {-1}), "no error");
+  EXPECT_THAT(rescale(conv_, 1, {1}, {-2}), HasSubstr("not positive and normal"));
+  EXPECT_THAT(rescale(conv_, 1, {1}, {-0.0f}), HasSubstr("not positive and normal"));
+  EXPECT_THAT(migration(residual_.relu, conv_, {1}, {-1}), HasSubstr("not positive and normal"));
   EXPECT_THAT(rescale("nothing", 1, {1}, {1}), HasSubstr("no node"));
   EXPECT_THAT(rescale(conv_, 7, {1}, {1}), HasSubstr("no input 7"));
   EXPECT_THAT(rescale(conv_, -1, {1}, {1}), HasSubstr("no input -1"));

@@ -203,11 +203,13 @@ class FlowSolver {
 
   bool IsHomogeneous(const Node& node) const {
     if (node.op == "Cast") return IsFloat(graph_, node.input(0));
+    if (node.op == "Neg" || node.op == "Identity") return true;
+    if (options_.signs) return false;
     if (node.op == "Clip") {
       return node.has_input(1) && !node.has_input(2) && IsConstant(node.input(1)) &&
              IsUniform(graph_.value(node.input(1)), 0);
     }
-    return node.op == "Relu" || node.op == "LeakyRelu" || node.op == "Abs" || node.op == "Neg" || node.op == "Identity";
+    return node.op == "Relu" || node.op == "LeakyRelu" || node.op == "Abs";
   }
 
   // Ops that mix along space alone.
@@ -215,6 +217,7 @@ class FlowSolver {
     const bool pools = node.op == "MaxPool" || node.op == "AveragePool" || node.op == "GlobalAveragePool" ||
                        node.op == "GlobalMaxPool" || node.op == "Resize";
     if (!pools || Rank(node.input(0)) < 3) return false;
+    if (options_.signs && node.op != "AveragePool" && node.op != "GlobalAveragePool") return false;
     // Puts numbers of its own where it looks outside.
     if (node.String("coordinate_transformation_mode", "") == "tf_crop_and_resize") return false;
     const Dims& in = DimsOf(node.input(0));
@@ -516,6 +519,22 @@ ScaleRewrites MakeScaleRewrites(const Graph& graph, ScaleFlow& flow, const std::
       std::vector<float> factors = Factors(flow.algebra, term.labels, term.times, octaves);
       if (factors.empty()) continue;
       rewrites.rescales.push_back({graph.node(rescale.node).name, rescale.input, term.labels.dims, std::move(factors)});
+    }
+  }
+  return rewrites;
+}
+
+std::vector<RescaleRecipe> MakeSignRewrites(const Graph& graph, ScaleFlow& flow, const std::vector<double>& odd) {
+  std::vector<RescaleRecipe> rewrites;
+  for (const ConstantRescale& rescale : flow.rescales) {
+    for (const ConstantRescale::Term& term : rescale.terms) {
+      std::vector<float> factors;
+      for (const int id : term.labels.ids) {
+        const auto sum = std::llround(OctavesOf(flow.algebra.Resolve(id), odd));
+        factors.push_back(sum % 2 == 0 ? 1.0f : -1.0f);
+      }
+      if (std::count(factors.begin(), factors.end(), -1.0f) == 0) continue;
+      rewrites.push_back({graph.node(rescale.node).name, rescale.input, term.labels.dims, std::move(factors)});
     }
   }
   return rewrites;

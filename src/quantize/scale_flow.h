@@ -43,6 +43,7 @@ struct MigrationPoint {
 struct ScaleFlowOptions {
   bool contractions = true;  // output channels of contractions are free
   bool multipliers = true;   // so is what a Mul by a constant per channel makes (LayerNorm's gamma)
+  bool signs = false;        // factors may be -1: what treats signs apart (Relu, MaxPool, Abs) wants 1
   std::vector<MigrationPoint> migrations;
 };
 
@@ -66,6 +67,9 @@ struct ScaleRewrites {
   bool empty() const { return migrations.empty() && rescales.empty(); }
 };
 ScaleRewrites MakeScaleRewrites(const Graph& graph, ScaleFlow& flow, const std::vector<double>& octaves);
+
+// The same where variable v has the sign (-1)^odd[v], odd being 0 or 1, instead of a scale.
+std::vector<RescaleRecipe> MakeSignRewrites(const Graph& graph, ScaleFlow& flow, const std::vector<double>& odd);
 
 // log2 of a scale, given those of the variables.
 double OctavesOf(const ScaleSum& sum, const std::vector<double>& octaves);

@@ -6,6 +6,7 @@ namespace octavo {
 constinit const Target kOctavoTarget{.name = "octavo",
                                      .about = "this engine: uint8 activations with a zero point",
                                      .unsigned_activations = true,
+                                     .takes_channel_factors = true,
                                      .float_contractions = kEinsumOnly,
                                      .commuting = kElementMovers};
 

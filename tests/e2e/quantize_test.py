@@ -266,7 +266,7 @@ class Remedies(Quantize):
         self.assertLess(plain["score"], 10)
         self.assertEqual(plain["remedies"], [])
         others = [flag for name in ("defer-softmax", "search-ranges", "smooth-norm", "migrate-depthwise", "migrate",
-                                               "shift-channels", "clip-weights",
+                                    "fold-signs", "shift-channels", "clip-weights",
                                                "correct-bias")
                   for flag in ("--no-remedy", name)]
         report = run(*others)
@@ -290,6 +290,7 @@ class Remedies(Quantize):
         self.assertEqual((self.folder / "q.onnx").read_bytes(), (self.folder / "again.onnx").read_bytes())
 
     def test_what_cannot_be(self):
+        self.assertIn("zero point 0", self.refused(*self.small(), "--target", "tensorrt", "--remedy", "fold-signs"))
         self.assertIn("is no remedy", self.refused(*self.small(), "--remedy", "prayer"))
         self.assertIn("is no remedy", self.refused(*self.small(), "--try-remedy", "prayer"))
         self.assertIn("need --data", self.refused(ENCODER, "--stats", self.stats, "--remedy", "equalize", "-o", "q.onnx"))
