@@ -266,8 +266,7 @@ class Remedies(Quantize):
         self.assertLess(plain["score"], 10)
         self.assertEqual(plain["remedies"], [])
         others = [flag for name in ("defer-softmax", "search-ranges", "smooth-norm", "migrate-depthwise", "migrate",
-                                    "fold-signs", "shift-channels", "clip-weights",
-                                               "correct-bias")
+                                    "fold-signs", "shift-channels", "clip-weights", "correct-bias")
                   for flag in ("--no-remedy", name)]
         report = run(*others)
         self.assertEqual([r["name"] for r in report["remedies"]], ["equalize"])
