@@ -158,6 +158,87 @@ TEST_P(RoundedContraction, BehindIntegers) {
   EXPECT_EQ(MacsIn(ran.plan, precision()), 16 * 8 * 64);
 }
 
+// Products and convolutions in a row, in any precision, with what moves elements and what reads them unrounded between
+// them. Clip keeps the integers small enough for exact sums.
+class RandomGraph : public RoundedGraph {
+ public:
+  explicit RandomGraph(uint32_t seed) : RoundedGraph(DType::kBFloat16, {1, 8, 6, 6}), random_(seed) {
+    std::vector<ValueId> values = {x};
+    for (int i = 0; i < 8; ++i) {
+      const ValueId value = values[Below(values.size())];
+      values.push_back(Next(value, values));
+      if (Below(6) == 0) Output(values.back());
+    }
+    Output(Op("Relu", {values.back()}));
+  }
+
+ private:
+  size_t Below(size_t n) { return random_() % n; }
+
+  // Every value is 1 x 8 x 6 x 6.
+  ValueId Next(ValueId value, const std::vector<ValueId>& values) {
+    switch (Below(7)) {
+      case 0:
+      case 1:
+        return Contraction(Op("Conv", {MaybeRounded(value), MaybeRounded(Constant(Integers({8, 8, 3, 3}, 2)))},
+                              {{"pads", std::vector<int64_t>{1, 1, 1, 1}}}));
+      case 2:
+        return Contraction(Op("MatMul", {MaybeRounded(value), MaybeRounded(Constant(Integers({6, 6}, 2)))}));
+      case 3:
+        return Contraction(Op("MatMul", {MaybeRounded(value), MaybeRounded(values[Below(values.size())])}));
+      case 4:
+        return Op("Transpose", {value}, {{"perm", std::vector<int64_t>{0, 1, 3, 2}}});
+      case 5:
+        return Op(
+            "Reshape",
+            {Op("Reshape", {Op("Transpose", {value}, {{"perm", std::vector<int64_t>{0, 2, 3, 1}}}), Sizes({1, 36, 8})}),
+             Sizes({1, 8, 6, 6})});
+      default:
+        return Op("Add", {value, Halves(values[Below(values.size())])});
+    }
+  }
+  // The lower half of the channels twice.
+  ValueId Halves(ValueId value) {
+    const ValueId low = graph.AddValue("low"), high = graph.AddValue("high");
+    graph.AddNode("Split", "", "Split", {value, Sizes({4, 4})}, {low, high}, {{"axis", int64_t{1}}});
+    return Op("Concat", {Below(2) == 0 ? high : low, low}, {{"axis", int64_t{1}}});
+  }
+  ValueId Sizes(const std::vector<int64_t>& sizes) {
+    return Constant(Tensor::FromVector<int64_t>({static_cast<int64_t>(sizes.size())}, sizes));
+  }
+  ValueId Contraction(ValueId product) {
+    return Op("Clip", {Below(2) == 0 ? Op("Relu", {product}) : product, Scalar(-400), Scalar(400)});
+  }
+  ValueId MaybeRounded(ValueId value) {
+    const size_t type = Below(5);
+    if (type == 0) return value;
+    const int64_t number = type == 1 ? kOnnxFloat16 : kOnnxBFloat16;
+    return Op("Cast", {Op("Cast", {value}, {{"to", number}})}, {{"to", kOnnxFloat}});
+  }
+
+  std::mt19937 random_;
+};
+
+TEST(RoundedContractions, AnyMixtureHasTheBitsOfTheGenericKernels) {
+  int64_t narrow_macs = 0;
+  for (uint32_t seed = 0; seed < 100; ++seed) {
+    RandomGraph g(seed);
+    const Tensor input = g.Integers({1, 8, 6, 6}, 600);
+    Graph bound = g.graph;
+    ASSERT_TRUE(BindShapes(bound, {}).ok());
+    const auto expected = EvaluateGraph(bound, std::vector{input});
+    ASSERT_TRUE(expected.ok()) << expected.status().message();
+    const Ran ran = RunSession(g.graph, input, 1);
+    ASSERT_EQ(ran.outputs.size(), expected->size());
+    for (size_t k = 0; k < expected->size(); ++k) {
+      ExpectNear(ran.outputs[k], (*expected)[k], 0, "seed " + std::to_string(seed));
+    }
+    if (HasFailure()) return;
+    narrow_macs += MacsIn(ran.plan, "bf16") + MacsIn(ran.plan, "fp16");
+  }
+  EXPECT_GT(narrow_macs, 100 * 8 * 8 * 9 * 36);  // a convolution each, on average
+}
+
 TEST(RoundedContractions, BFloat16GoesFromOneToTheNextWithoutACopy) {
   if (!OneDnnHasBFloat16()) GTEST_SKIP() << "this CPU has no bfloat16 products";
   RoundedGraph g(DType::kBFloat16, {1, 16, 8, 8});
