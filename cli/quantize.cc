@@ -82,10 +82,11 @@ Status CheckFlags(const QuantizeFlags& flags) {
     return InvalidArgument("--calibration-cache needs --data or --stats to take scales from");
   }
   const bool decides = flags.recipe.empty();
-  if (!decides &&
-      (!flags.policy.keep_float.empty() || !flags.policy.preset.empty() || flags.policy.quantize_attention)) {
+  if (!decides && (!flags.policy.keep_float.empty() || !flags.policy.bfloat16.empty() ||
+                   !flags.policy.float16.empty() || !flags.policy.preset.empty() || flags.policy.quantize_attention)) {
     return InvalidArgument(
-        "--recipe holds every decision: --keep-float, --preset and --quantize-attention do not go with it");
+        "--recipe holds every decision: --keep-float, --bf16, --fp16, --preset and --quantize-attention do not go with "
+        "it");
   }
   if (const std::string why_not = WhyNoRemedies(flags); !why_not.empty()) {
     if (!flags.remedies.empty()) {
@@ -427,6 +428,11 @@ void AddPolicyFlags(CLI::App& command, QuantizeFlags& flags) {
   AddRepeatable(command, "--keep-float", flags.policy.keep_float,
                 "Leave these in float: a node, a pattern over node names (*, ?), an op type, or one of " +
                     JoinNames(KeepFloatPatterns(), ", ") + "; repeatable")
+      ->type_name("NODE|PATTERN|OP");
+  AddRepeatable(command, "--bf16", flags.policy.bfloat16,
+                "Leave these in float, too, with multiplicands rounded to bfloat16; repeatable")
+      ->type_name("NODE|PATTERN|OP");
+  AddRepeatable(command, "--fp16", flags.policy.float16, "The same with float16; repeatable")
       ->type_name("NODE|PATTERN|OP");
   std::string about;
   for (const RemedyInfo& remedy : AllRemedies()) {

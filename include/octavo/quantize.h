@@ -134,14 +134,16 @@ struct Policy {
   bool quantize_attention = false;  // products of two activations, too
   // What stays float: names of nodes, globs over names (*, ?), op types, or patterns (KeepFloatPatterns).
   std::vector<std::string> keep_float;
+  // The same, with multiplicands rounded to 16 bits (FloatRecipe::precision). A node may be in one of the two.
+  std::vector<std::string> bfloat16, float16;
 };
 
 // Names that keep_float takes for groups of nodes: "attention", "linear-attention", "depthwise".
 std::vector<std::string_view> KeepFloatPatterns();
 std::vector<std::string_view> PresetNames();
 
-// What Decide would refuse of a policy whatever the statistics: an unknown target or preset, an entry of keep_float
-// that matches no node. To be asked before a long calibration.
+// What Decide would refuse of a policy whatever the statistics: an unknown target or preset, an entry of keep_float,
+// bfloat16 or float16 that matches no node. To be asked before a long calibration.
 Status CheckPolicy(const Graph& prepared, const Policy& policy);
 
 // Errors: kInvalidArgument for statistics of another model, an unknown target or preset, an entry of keep_float that

@@ -154,6 +154,37 @@ TEST_F(DecideTest, KeepsFloatWhatIsNamed) {
   EXPECT_EQ(DecideFor(prepared_, policy).float_nodes.size(), 3u);
 }
 
+TEST_F(DecideTest, KeepsInSixteenBitsWhatIsNamed) {
+  Policy policy;
+  policy.bfloat16 = {residual_.NodeName("Conv", 0), "Relu"};
+  policy.float16 = {residual_.NodeName("Conv", 1)};
+  policy.keep_float = {"Conv"};
+  const Recipe recipe = DecideFor(prepared_, policy);
+  ASSERT_EQ(recipe.float_nodes.size(), 3u);
+  EXPECT_EQ(recipe.float_nodes[0].precision, DType::kBFloat16);
+  EXPECT_EQ(recipe.float_nodes[1].precision, DType::kFloat16);
+  EXPECT_EQ(recipe.float_nodes[2].precision, DType::kFloat32);
+  EXPECT_TRUE(ApplyRecipe(prepared_, recipe).ok());
+  policy.float16 = {"Con*"};
+  EXPECT_THAT(CheckPolicy(prepared_, policy).message(), HasSubstr("cannot be both bf16 and fp16"));
+  policy.float16 = {"nobody"};
+  EXPECT_THAT(CheckPolicy(prepared_, policy).message(), HasSubstr("fp16 'nobody' matches no node"));
+}
+
+TEST_F(DecideTest, BFloat16StandsBetweenIntegers) {
+  const Graph prepared = AttentionGraph();
+  Policy policy;
+  policy.bfloat16 = {"attention"};
+  const Recipe recipe = DecideFor(prepared, policy);
+  ASSERT_EQ(recipe.float_nodes.size(), 2u);
+  EXPECT_EQ(recipe.float_nodes[0].precision, DType::kBFloat16);
+  EXPECT_EQ(recipe.float_nodes[1].precision, DType::kBFloat16);
+  const auto graph = ApplyRecipe(prepared, recipe);
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  EXPECT_EQ(CountOps(*graph, "Cast"), 8);
+  EXPECT_EQ(CountOps(*graph, "QuantizeLinear"), 1);
+}
+
 TEST_F(DecideTest, RefusesAPatternThatMatchesNothing) {
   Policy policy;
   policy.keep_float = {"Conv", "*onv_of_another_model"};

@@ -126,13 +126,15 @@ std::vector<std::string_view> KeepFloatPatterns() {
   return names;
 }
 
-Result<KeepFloat> ResolveKeepFloat(const Graph& prepared, const std::vector<std::string>& entries) {
-  KeepFloat kept;
-  kept.reasons.resize(prepared.nodes.size());
+namespace {
+
+// Adds the nodes that `entries` match to `kept`; `option` is what the user calls the list.
+Status Keep(const Graph& prepared, const std::vector<std::string>& entries, std::string_view option, DType precision,
+            KeepFloat& kept) {
   for (const std::string& entry : entries) {
     OCTAVO_ASSIGN(const std::vector<NodeId> matching, MatchingNodes(prepared, entry));
     if (matching.empty()) {
-      return InvalidArgument("keep-float " + Quote(entry) + " matches no node, op or pattern" +
+      return InvalidArgument(std::string(option) + " " + Quote(entry) + " matches no node, op or pattern" +
                              Suggestions(prepared, entry));
     }
     bool idle = true;
@@ -141,10 +143,34 @@ Result<KeepFloat> ResolveKeepFloat(const Graph& prepared, const std::vector<std:
       idle &= traits == nullptr || traits->quantizable_inputs == 0;
       std::string& reason = kept.reasons[static_cast<size_t>(id)];
       if (reason.empty()) reason = "kept float by " + Quote(entry);
+      if (precision == DType::kFloat32) continue;
+      DType& stated = kept.precisions[static_cast<size_t>(id)];
+      if (stated != DType::kFloat32 && stated != precision) {
+        return InvalidArgument(prepared.Describe(prepared.node(id)) + " cannot be both bf16 and fp16");
+      }
+      stated = precision;
     }
     if (idle) kept.idle.push_back(entry);
   }
+  return {};
+}
+
+}  // namespace
+
+Result<KeepFloat> ResolveFloatNodes(const Graph& prepared, const Policy& policy) {
+  KeepFloat kept;
+  kept.reasons.resize(prepared.nodes.size());
+  kept.precisions.assign(prepared.nodes.size(), DType::kFloat32);
+  OCTAVO_RETURN_IF_ERROR(Keep(prepared, policy.keep_float, "keep-float", DType::kFloat32, kept));
+  OCTAVO_RETURN_IF_ERROR(Keep(prepared, policy.bfloat16, "bf16", DType::kBFloat16, kept));
+  OCTAVO_RETURN_IF_ERROR(Keep(prepared, policy.float16, "fp16", DType::kFloat16, kept));
   return kept;
+}
+
+Result<KeepFloat> ResolveKeepFloat(const Graph& prepared, const std::vector<std::string>& entries) {
+  Policy policy;
+  policy.keep_float = entries;
+  return ResolveFloatNodes(prepared, policy);
 }
 
 }  // namespace octavo

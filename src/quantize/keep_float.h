@@ -5,18 +5,22 @@
 #include <vector>
 
 #include "octavo/graph.h"
+#include "octavo/quantize.h"
 #include "octavo/status.h"
 
 namespace octavo {
 
 struct KeepFloat {
   std::vector<std::string> reasons;  // by node: why it is kept ("kept float by 'Conv'"), or ""
+  std::vector<DType> precisions;     // by node: FloatRecipe's
   std::vector<std::string> idle;     // entries that match no contraction: most targets would not quantize those anyway
 };
 
 // Entries are names of nodes, globs over names, op types, or patterns of KeepFloatPatterns(). Error: an entry that
 // matches no node, with names near it.
 Result<KeepFloat> ResolveKeepFloat(const Graph& prepared, const std::vector<std::string>& entries);
+// All three lists of the policy. Error, besides: a node in two precisions of 16 bits.
+Result<KeepFloat> ResolveFloatNodes(const Graph& prepared, const Policy& policy);
 
 // '*' stands for any characters, '?' for one; everything else for itself.
 bool MatchesGlob(std::string_view pattern, std::string_view text);

@@ -57,7 +57,7 @@ class TargetPlacer {
     const Node& node = graph_.node(id);
     const std::string why_not = WhyFloat(id);
     if (!why_not.empty()) {
-      placement_.float_nodes.push_back({node.name, why_not});
+      placement_.float_nodes.push_back({node.name, why_not, input_.precisions[static_cast<size_t>(id)]});
       return;
     }
     if (const auto found = linear_attention_.find(id); found != linear_attention_.end()) {
@@ -297,11 +297,13 @@ Result<PlacementInput> MakePlacementInput(const Graph& prepared, const Target& t
                        {},
                        policy.quantize_attention,
                        FindLinearAttention(prepared),
+                       {},
                        {}};
   OCTAVO_ASSIGN(const std::vector<std::string> names, QuantizableTensors(prepared));
   for (const std::string& name : names) input.quantizable[static_cast<size_t>(prepared.Find(name))] = true;
-  OCTAVO_ASSIGN(KeepFloat kept, ResolveKeepFloat(prepared, policy.keep_float));
+  OCTAVO_ASSIGN(KeepFloat kept, ResolveFloatNodes(prepared, policy));
   input.keep_reasons = std::move(kept.reasons);
+  input.precisions = std::move(kept.precisions);
   if (!policy.preset.empty() || target.quantize_residuals || target.share_concat_scale) return input;
   for (const std::string& entry : kept.idle) {
     input.notes.push_back(fmt::format("keep-float {} changes nothing: {} quantizes none of the nodes that it matches",

@@ -39,6 +39,7 @@ struct PlacementInput {
   bool quantize_attention = false;
   std::vector<LinearAttentionMatch> linear_attention;
   std::vector<std::string> notes;  // what the user should know
+  std::vector<DType> precisions;   // by node, of those that stay float
 };
 
 // Errors: those of QuantizableTensors and of keep_float (see Policy).

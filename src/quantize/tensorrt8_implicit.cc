@@ -43,7 +43,8 @@ class ImplicitPlacer {
     const OpTraits* traits = FindOp(node.domain, node.op);
     if (traits == nullptr || traits->quantizable_inputs == 0) return;
     if (IsKept(id)) {
-      placement_.float_nodes.push_back({node.name, input_.keep_reasons[static_cast<size_t>(id)]});
+      placement_.float_nodes.push_back(
+          {node.name, input_.keep_reasons[static_cast<size_t>(id)], input_.precisions[static_cast<size_t>(id)]});
     } else if (!IsQuantizableContraction(graph_, node, input_.target)) {
       placement_.float_nodes.push_back({node.name, "has no INT8 form there"});
     } else {
