@@ -116,16 +116,15 @@ class Written(Quantize):
         inputs = {"input_image": Frame(load_rgb(SAMPLES / "coffee.png"), 256).tensor}
         np.save(self.folder / "input_image.npy", inputs["input_image"])
         (expected,) = run(open_session(ENCODER), inputs).values()
-        self.octavo("quantize", ENCODER, "--stats", self.stats, "--keep-float", "*", "-o", "float.onnx")
-        recipe = json.loads((self.folder / "float.onnx.recipe.json").read_text())
         # Roundings of 2^-9 and 2^-12 relative over some 45 layers: measured 50 and 68 dB. Where a sum lies near a tie
         # the engines may round it apart, so that they differ by less than either does from float.
         for precision, onnx_type, floor in ("bf16", onnx.TensorProto.BFLOAT16, 40), ("fp16", onnx.TensorProto.FLOAT16, 55):
             with self.subTest(precision=precision):
-                for entry in recipe["float"]:
-                    entry["precision"] = precision
-                (self.folder / "r.json").write_text(json.dumps(recipe))
-                self.octavo("quantize", ENCODER, "--recipe", "r.json", "-o", "q.onnx")
+                self.octavo("quantize", ENCODER, "--stats", self.stats, "--" + precision, "*", "-o", "first.onnx")
+                recipe = json.loads((self.folder / "first.onnx.recipe.json").read_text())
+                self.assertEqual({entry["precision"] for entry in recipe["float"]}, {precision})
+                self.octavo("quantize", ENCODER, "--recipe", "first.onnx.recipe.json", "-o", "q.onnx")
+                self.assertEqual((self.folder / "q.onnx").read_bytes(), (self.folder / "first.onnx").read_bytes())
                 onnx.checker.check_model(str(self.folder / "q.onnx"), full_check=True)
                 self.assertLess((self.folder / "q.onnx").stat().st_size, 0.52 * ENCODER.stat().st_size)
                 graph = onnx.load(self.folder / "q.onnx").graph
@@ -255,6 +254,8 @@ class KeepFloat(Quantize):
 
     def test_what_matches_nothing_is_an_error(self):
         self.assertIn("'sevond' matches no node", self.refused(*self.small(), "--keep-float", "sevond"))
+        self.assertIn("bf16 'sevond' matches no node", self.refused(*self.small(), "--bf16", "sevond"))
+        self.assertIn("both bf16 and fp16", self.refused(*self.small(), "--bf16", "second", "--fp16", "MatMul"))
 
 
 class Remedies(Quantize):
