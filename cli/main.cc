@@ -131,6 +131,7 @@ int Main(int argc, char** argv) {
   AddInspectCommand(app, action);
   AddBenchCommand(app, action);
   AddCompareCommand(app, action);
+  AddJudgeCommand(app, action);
   AddCalibrateCommand(app, action);
   AddStatsCommand(app, action);
   AddCheckFp16Command(app, action);

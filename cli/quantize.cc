@@ -17,6 +17,7 @@
 #include "octavo/remedies.h"
 #include "octavo/session.h"
 #include "octavo/targets.h"
+#include "octavo/task.h"
 #include "progress.h"
 #include "stopwatch.h"
 
@@ -25,8 +26,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Of --data, every fourth sample judges what the others calibrated.
-constexpr size_t kHoldOut = 4;
+// Of --data, a quarter judges what the others calibrated.
+constexpr size_t kLeastToSplit = 4;
+constexpr double kJudgingShare = 0.25;
 
 struct QuantizeFlags {
   std::string model;
@@ -138,7 +140,10 @@ Status OpenData(const QuantizeFlags& flags, const std::vector<Value>& inputs, So
   if (flags.data.empty()) return {};
   OCTAVO_ASSIGN(sources.data, OpenDataset(flags.data, flags.preprocess, inputs));
   TruncateTo(*sources.data, flags.count, flags.data);
-  if (!sources.eval && sources.data->size() >= kHoldOut) sources.eval = sources.data->TakeEvery(kHoldOut);
+  if (sources.eval || sources.data->size() < kLeastToSplit) return {};
+  OCTAVO_ASSIGN(const SampleSplit split, SplitSamples(sources.data->size(), kJudgingShare));
+  sources.eval = sources.data->Select(split.judging);
+  sources.data = sources.data->Select(split.calibration);
   return {};
 }
 
@@ -396,13 +401,13 @@ std::string TargetNames() {
 void AddSourceFlags(CLI::App& command, QuantizeFlags& flags) {
   command
       .add_option("--data", flags.data,
-                  "Folder of samples to calibrate on; of four or more, every fourth is held out to measure the result")
+                  "Folder of samples to calibrate on; of four or more, a quarter (fixed seed) is held out to measure the result")
       ->type_name("DIR");
   command.add_option("--stats", flags.stats, "Statistics that 'octavo calibrate' wrote")->type_name("FILE");
   command.add_option("--recipe", flags.recipe, "Decisions of an earlier run, perhaps edited")->type_name("FILE");
   command.add_option("--from-calibration-cache", flags.cache, "TensorRT's calibration cache: int8 scales by tensor")
       ->type_name("FILE");
-  command.add_option("--eval-data", flags.eval_data, "Folder of samples to measure the result on")->type_name("DIR");
+  command.add_option("--check,--eval-data", flags.eval_data, "Folder of samples to measure the result on")->type_name("DIR");
   AddPreprocessFlag(command, flags.preprocess);
   command.add_option("--count", flags.count, "Use only the first N samples of --data; 0: all")
       ->type_name("N")

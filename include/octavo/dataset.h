@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -78,10 +79,15 @@ class Dataset {
   // name the file and the array.
   Result<std::map<std::string, Tensor>> Load(size_t i) const;
 
+  // Samples that are in memory already, by input name; `names` stand for the files in messages.
+  // Error: kInvalidArgument when there is none, or their numbers differ.
+  static Result<Dataset> FromSamples(std::vector<std::string> names,
+                                     std::vector<std::map<std::string, Tensor>> samples);
+
   // Keeps only the first `count` samples.
   void Truncate(size_t count);
-  // Takes every `every`-th sample out, from the `every`-th on, and returns them as a dataset of their own.
-  Dataset TakeEvery(size_t every);
+  // The samples of these indices (below size()), in this order.
+  Dataset Select(std::span<const size_t> indices) const;
 
  private:
   Status CheckTakesPictures() const;
@@ -89,6 +95,7 @@ class Dataset {
 
   std::string folder_;
   std::vector<std::string> files_;
+  std::vector<std::map<std::string, Tensor>> samples_;  // of FromSamples, as many as files_; else empty
   std::vector<Value> inputs_;  // names, types, dims; no constants
   PreprocessSpec spec_;
   bool pictures_ = false;

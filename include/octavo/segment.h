@@ -96,6 +96,8 @@ class Segmenter {
 
   // Prepares and encodes a picture; Predict answers about the last one.
   Status Encode(const Image& image);
+  // Takes embeddings that were made elsewhere of a picture of this size, in Encode's stead.
+  Status Use(Tensor embeddings, int width, int height);
 
   // One mask per prompt. Of M > 1 masks, mask 0 answers a box, and of the rest the one with the highest prediction
   // answers points. Prompts with equally many points share one decoder run, so a prompt's mask does not depend on its

@@ -3,9 +3,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
+#include "octavo/dataset.h"
+#include "octavo/graph.h"
+#include "octavo/prompts.h"
 #include "octavo/status.h"
 #include "octavo/tensor.h"
 
@@ -45,5 +51,64 @@ inline constexpr uint64_t kSplitSeed = 5;
 // Judging gets samples * judging_share, rounded down, but both parts at least one. Errors: kInvalidArgument for fewer
 // than two samples or a share outside (0, 1).
 Result<SampleSplit> SplitSamples(size_t samples, double judging_share, uint64_t seed = kSplitSeed);
+
+// How well a candidate answered one sample.
+struct Agreement {
+  std::vector<double> scores;  // in [0, 1], one per question asked of the sample: a mask per prompt, else one
+  // Where somebody drew what is right: the FP32 model's and the candidate's score against that. Else both are empty.
+  std::vector<double> reference_truth, candidate_truth;
+};
+
+// What a model is for. Not thread safe.
+class Task {
+ public:
+  virtual ~Task() = default;
+  virtual std::string_view name() const = 0;        // as --task takes it
+  virtual std::string_view score_name() const = 0;  // "mask IoU"
+  // What the FP32 model answers about judging sample `sample`; once per sample, before Judge.
+  virtual Status Learn(size_t sample, std::span<const Tensor> outputs) = 0;
+  // Errors: outputs that do not fit those that were learnt.
+  virtual Result<Agreement> Judge(size_t sample, std::span<const Tensor> outputs) = 0;
+};
+
+// All outputs, by AgreeOnTensors.
+std::unique_ptr<Task> MakeTensorTask();
+// The first output, by AgreeOnHeatmap.
+std::unique_ptr<Task> MakeHeatmapTask();
+
+struct SegmentTaskOptions {
+  // By picture; pictures that are not in it are asked with points of a grid, chosen by the FP32 model: those whose masks
+  // it believes in most, each mask once.
+  PromptBook prompts;
+  size_t most_points = 5;  // that a grid gives per picture
+  int grid = 6;            // points along each side
+  int coordinate_frame = 0;  // see SegmenterOptions
+  int threads = 0;
+};
+
+// The candidate is an image encoder; `decoder` turns embeddings into masks. Each score is the IoU of the candidate's
+// mask with the FP32 model's, in the picture's own pixels. Beside a picture NAME.jpg, NAME.segments.png holds human
+// segments (see PicturePrompt::segment).
+// `pictures` are the judging samples, `encoder_input` the encoder's. Candidates may have a decoder of their own.
+// Errors: samples that are no pictures, a decoder that is none (see Segmenter).
+Result<std::unique_ptr<Task>> MakeSegmentTask(const Dataset& pictures, const Value& encoder_input, const Graph& decoder,
+                                              const SegmentTaskOptions& options,
+                                              const Graph* candidate_decoder = nullptr);
+
+// The candidate is a mask decoder: what `encoder` and the prompts give it, one sample per prompt, one prompt each.
+struct DecoderSamples {
+  Dataset data;
+  struct Question {
+    std::string picture;  // path
+    int width = 0, height = 0;
+    PicturePrompt prompt;
+  };
+  std::vector<Question> questions;  // of each sample
+  int coordinate_frame = 0;
+};
+Result<DecoderSamples> MakeDecoderSamples(const Dataset& pictures, const Graph& encoder, const Graph& decoder,
+                                          const SegmentTaskOptions& options);
+// `samples` are the judging ones.
+Result<std::unique_ptr<Task>> MakeDecoderTask(const DecoderSamples& samples, const Graph& decoder);
 
 }  // namespace octavo

@@ -115,6 +115,7 @@ std::string Dataset::path(size_t i) const { return (fs::path(folder_) / files_[i
 
 Result<std::map<std::string, Tensor>> Dataset::Load(size_t i) const {
   if (i >= files_.size()) return InvalidArgument("there is no sample " + std::to_string(i));
+  if (!samples_.empty()) return samples_[i];
   const std::string file = path(i);
   if (!pictures_) return LoadArrays(file);
   OCTAVO_ASSIGN(const Image image, LoadImage(file));
@@ -145,17 +146,32 @@ Result<std::map<std::string, Tensor>> Dataset::LoadArrays(const std::string& fil
   return arrays;
 }
 
-Dataset Dataset::TakeEvery(size_t every) {
-  Dataset taken = *this;
-  taken.files_.clear();
-  std::vector<std::string> left;
-  for (size_t i = 0; i < files_.size(); ++i) ((i + 1) % every == 0 ? taken.files_ : left).push_back(files_[i]);
-  files_ = std::move(left);
-  return taken;
+Result<Dataset> Dataset::FromSamples(std::vector<std::string> names,
+                                     std::vector<std::map<std::string, Tensor>> samples) {
+  if (samples.empty() || names.size() != samples.size()) {
+    return InvalidArgument(std::to_string(samples.size()) + " samples with " + std::to_string(names.size()) + " names");
+  }
+  Dataset dataset;
+  dataset.files_ = std::move(names);
+  dataset.samples_ = std::move(samples);
+  return dataset;
+}
+
+Dataset Dataset::Select(std::span<const size_t> indices) const {
+  Dataset selected = *this;
+  selected.files_.clear();
+  selected.samples_.clear();
+  for (const size_t i : indices) {
+    selected.files_.push_back(files_[i]);
+    if (!samples_.empty()) selected.samples_.push_back(samples_[i]);
+  }
+  return selected;
 }
 
 void Dataset::Truncate(size_t count) {
-  if (count < files_.size()) files_.resize(count);
+  if (count >= files_.size()) return;
+  files_.resize(count);
+  if (!samples_.empty()) samples_.resize(count);
 }
 
 }  // namespace octavo

@@ -145,17 +145,28 @@ TEST_F(DatasetTest, ListsPicturesByNameAndPassesOverTheRest) {
   EXPECT_EQ(dataset->size(), 1u);
 }
 
-TEST_F(DatasetTest, TakesEveryNthSampleOut) {
-  for (const char* name : {"a.png", "b.png", "c.png", "d.png", "e.png"}) AddPicture(name);
-  auto kept = Open({Input("x", {1, 3, 8, 8})});
-  ASSERT_TRUE(kept.ok()) << kept.status().message();
-  const Dataset taken = kept->TakeEvery(2);
-  ASSERT_EQ(taken.size(), 2u);
-  EXPECT_EQ(taken.name(0), "b.png");
-  EXPECT_EQ(taken.name(1), "d.png");
-  ASSERT_EQ(kept->size(), 3u);
-  EXPECT_EQ(kept->name(1), "c.png");
-  EXPECT_TRUE(taken.Load(1).ok());
+TEST_F(DatasetTest, SelectsSamplesByIndex) {
+  for (const char* name : {"a.png", "b.png", "c.png"}) AddPicture(name);
+  const auto all = Open({Input("x", {1, 3, 8, 8})});
+  ASSERT_TRUE(all.ok()) << all.status().message();
+  const std::vector<size_t> indices = {2, 0};
+  const Dataset selected = all->Select(indices);
+  ASSERT_EQ(selected.size(), 2u);
+  EXPECT_EQ(selected.name(0), "c.png");
+  EXPECT_EQ(selected.name(1), "a.png");
+  EXPECT_EQ(all->size(), 3u);
+  EXPECT_TRUE(selected.Load(1).ok());
+}
+
+TEST_F(DatasetTest, HoldsSamplesInMemory) {
+  const auto data = Dataset::FromSamples({"one", "two"}, {{{"x", Tensor::Scalar(1.0f)}}, {{"x", Tensor::Scalar(2.0f)}}});
+  ASSERT_TRUE(data.ok()) << data.status().message();
+  const std::vector<size_t> second = {1};
+  const auto sample = data->Select(second).Load(0);
+  ASSERT_TRUE(sample.ok()) << sample.status().message();
+  EXPECT_EQ(sample->at("x").values<float>()[0], 2.0f);
+  EXPECT_FALSE(data->Load(2).ok());
+  EXPECT_EQ(Dataset::FromSamples({"one"}, {}).status().code(), ErrorCode::kInvalidArgument);
 }
 
 TEST_F(DatasetTest, WantsOneKindOfSamples) {

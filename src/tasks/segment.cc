@@ -166,15 +166,19 @@ Status Segmenter::Encode(const Image& image) {
   embeddings_ = Tensor();
   OCTAVO_ASSIGN(Tensor input, SamPreprocess(image, input_side_));
   OCTAVO_ASSIGN(std::vector<Tensor> outputs, encoder_.run({{encoder_.inputs[0].name, std::move(input)}}));
-  if (outputs.empty() || outputs[0].dtype() != DType::kFloat32 || outputs[0].rank() != 4 || outputs[0].dims()[0] != 1) {
+  return Use(outputs.empty() ? Tensor() : std::move(outputs[0]), image.width, image.height);
+}
+
+Status Segmenter::Use(Tensor embeddings, int width, int height) {
+  if (embeddings.dtype() != DType::kFloat32 || embeddings.rank() != 4 || embeddings.dims()[0] != 1) {
     return InvalidArgument("the encoder must give float32 embeddings (1, channels, height, width)");
   }
-  const Dims& dims = outputs[0].dims();
+  const Dims& dims = embeddings.dims();
   const bool published = dims[1] == kPublishedChannels && dims[2] == kPublishedSide && dims[3] == kPublishedSide;
   coordinate_frame_ = frame_option_ != 0 ? frame_option_ : published ? kPublishedFrame : input_side_;
-  embeddings_ = outputs[0];
-  width_ = image.width;
-  height_ = image.height;
+  embeddings_ = std::move(embeddings);
+  width_ = width;
+  height_ = height;
   return {};
 }
 

@@ -1,0 +1,48 @@
+// What a model is for, on the command line: --task and what each task needs.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "octavo/dataset.h"
+#include "octavo/graph.h"
+#include "octavo/task.h"
+
+namespace octavo::cli {
+
+// Samples and what to ask about them.
+struct JudgedSamples {
+  Dataset data;
+  std::unique_ptr<Task> task;
+};
+
+struct TaskFlags {
+  std::string task;  // "": none was named
+  std::string decoder, candidate_decoder, encoder, prompts;
+  size_t points = 5;
+  std::string preprocess;
+
+  // --task, --decoder, --encoder, --prompts, --points, --preprocess; `candidate_decoder` too where `with_candidate`.
+  void AddTo(CLI::App& command, bool with_candidate);
+  std::string Name() const { return task.empty() ? "tensor" : task; }
+  // Flags that do not go together, before anything is loaded.
+  Status Check() const;
+
+  // A folder as samples for `model`: pictures or arrays; for a mask decoder with --encoder, pictures of which the
+  // encoder and the prompts make samples. `count` pictures are used at most (0: all).
+  Result<Dataset> OpenPictures(const std::string& folder, const Graph& model) const;
+  // Of pictures as OpenPictures gave them: the model's samples.
+  Result<Dataset> ToSamples(const Dataset& pictures, const Graph& model, int threads) const;
+  // The same with the task that asks about them.
+  Result<JudgedSamples> ToJudged(const Dataset& pictures, const Graph& model, int threads) const;
+
+ private:
+  // A mask decoder whose samples an encoder makes.
+  bool ForDecoder() const { return Name() == "segment" && !encoder.empty(); }
+  Result<Graph> LoadDecoder(const std::string& path) const;
+  Result<SegmentTaskOptions> SegmentOptions(int threads) const;
+};
+
+}  // namespace octavo::cli

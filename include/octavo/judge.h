@@ -1,0 +1,86 @@
+// Judging a candidate against the FP32 model on pictures that did not calibrate it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "octavo/dataset.h"
+#include "octavo/graph.h"
+#include "octavo/session.h"
+#include "octavo/status.h"
+#include "octavo/task.h"
+#include "octavo/tensor.h"
+
+namespace octavo {
+
+// What was found of one candidate.
+struct Verdict {
+  ScoreSummary score;                       // over all questions of all samples
+  double mean_bound = 0;                    // the mean's lower bound, see LowerBoundOfMean
+  double p5_bound = 0;                      // the 5th percentile's, see LowerBoundOfP5
+  double sqnr_db = 0;                       // of the worst output over all samples; see TensorDifference
+  double noise = 0;                         // 10^(-sqnr_db / 10): error energy over signal energy
+  std::vector<std::vector<double>> scores;  // by sample
+  // Where people drew what is right: mean score of the FP32 model and of the candidate against that.
+  std::optional<double> reference_truth, candidate_truth;
+};
+
+// Questions of one sample depend on each other, samples do not: both bounds take whole samples as the unit.
+inline constexpr double kConfidence = 0.95;
+// Below this many samples a bound says little and is refused by searches.
+inline constexpr size_t kLeastJudgingSamples = 8;
+
+// One-sided 95 % bound of the mean over all questions: the mean less Student's t (samples - 1 degrees of freedom) times
+// the standard error of a ratio of sums over samples (Cochran, Sampling Techniques, 3rd edition, 6.4).
+// One sample gives 0. Errors: none; empty samples are passed over.
+double LowerBoundOfMean(const std::vector<std::vector<double>>& scores);
+// One-sided 95 % bound of the 5th percentile: the 5 % quantile over 1000 bootstrap samples (whole samples drawn with
+// replacement, fixed seed).
+double LowerBoundOfP5(const std::vector<std::vector<double>>& scores);
+// Student's t for a one-sided 95 % bound; 1.645 as `degrees` grows. `degrees` >= 1.
+double StudentT95(size_t degrees);
+
+struct JudgeOptions {
+  int threads = 0;
+  int64_t input_cache_bytes = int64_t{512} << 20;  // samples that are kept instead of being loaded anew
+  std::function<void(size_t done, size_t total)> progress;  // of Create
+};
+
+// Not thread safe.
+class Judge {
+ public:
+  // Runs the FP32 model over all samples once and has the task learn its answers. Errors: a sample that cannot be
+  // loaded (named), those of Session and of the task.
+  static Result<Judge> Create(const Graph& prepared, const Dataset& samples, std::unique_ptr<Task> task,
+                              const JudgeOptions& options = {});
+
+  // Gives the candidate's outputs for a judging sample, in the order of the prepared graph's outputs.
+  using Runner = std::function<Result<std::vector<Tensor>>(size_t sample)>;
+  Result<Verdict> Score(const Runner& run) const;
+  // The same of a whole model with the prepared graph's inputs.
+  Result<Verdict> Score(Session& candidate) const;
+  Result<Verdict> Score(Graph candidate) const;
+
+  const Task& task() const { return *task_; }
+  size_t size() const { return samples_.size(); }
+  int threads() const { return options_.threads; }
+  // The FP32 model's outputs.
+  const std::vector<Tensor>& reference(size_t sample) const { return reference_[sample]; }
+  Result<std::map<std::string, Tensor>> Inputs(size_t sample) const;
+
+ private:
+  Judge() = default;
+  Dataset samples_;
+  std::shared_ptr<Task> task_;
+  JudgeOptions options_;
+  std::vector<std::map<std::string, Tensor>> inputs_;  // of the first samples, as many as the cache takes
+  std::vector<std::vector<Tensor>> reference_;
+};
+
+}  // namespace octavo

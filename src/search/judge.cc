@@ -1,0 +1,158 @@
+#include "octavo/judge.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <random>
+
+#include "octavo/compare.h"
+
+namespace octavo {
+namespace {
+
+constexpr int kBootstraps = 1000;
+constexpr uint64_t kBootstrapSeed = 11;
+
+int64_t BytesOf(const std::map<std::string, Tensor>& sample) {
+  int64_t bytes = 0;
+  for (const auto& entry : sample) bytes += static_cast<int64_t>(entry.second.bytes());
+  return bytes;
+}
+
+double MeanOf(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum / static_cast<double>(values.size());
+}
+
+double NoiseOf(double sqnr_db) { return std::pow(10.0, -sqnr_db / 10); }
+
+}  // namespace
+
+double StudentT95(size_t degrees) {
+  // Exact where the expansion below is off by more than 1e-3.
+  constexpr double kFew[] = {6.3138, 2.9200, 2.3534, 2.1318, 2.0150};
+  if (degrees == 0) return std::numeric_limits<double>::infinity();
+  if (degrees <= std::size(kFew)) return kFew[degrees - 1];
+  // Cornish and Fisher's expansion around the normal quantile.
+  constexpr double z = 1.6448536269514722;
+  const auto n = static_cast<double>(degrees);
+  const double z3 = z * z * z, z5 = z3 * z * z, z7 = z5 * z * z;
+  return z + (z3 + z) / (4 * n) + (5 * z5 + 16 * z3 + 3 * z) / (96 * n * n) +
+         (3 * z7 + 19 * z5 + 17 * z3 - 15 * z) / (384 * n * n * n);
+}
+
+double LowerBoundOfMean(const std::vector<std::vector<double>>& scores) {
+  double sum = 0, questions = 0;
+  size_t samples = 0;
+  for (const auto& sample : scores) {
+    for (const double score : sample) sum += score;
+    questions += static_cast<double>(sample.size());
+    samples += !sample.empty();
+  }
+  if (samples < 2) return 0;
+  const double mean = sum / questions;
+  double squares = 0;
+  for (const auto& sample : scores) {
+    double residual = 0;
+    for (const double score : sample) residual += score - mean;
+    squares += residual * residual;
+  }
+  const auto n = static_cast<double>(samples);
+  const double error = std::sqrt(n / (n - 1) * squares) / questions;
+  return mean - StudentT95(samples - 1) * error;
+}
+
+double LowerBoundOfP5(const std::vector<std::vector<double>>& scores) {
+  if (scores.size() < 2) return 0;
+  std::mt19937_64 random(kBootstrapSeed);
+  std::vector<double> percentiles;
+  for (int round = 0; round < kBootstraps; ++round) {
+    std::vector<double> drawn;
+    for (size_t i = 0; i < scores.size(); ++i) {
+      // Not uniform_int_distribution, whose results differ between libraries. The bias of % is below 1e-15.
+      const auto& sample = scores[random() % scores.size()];
+      drawn.insert(drawn.end(), sample.begin(), sample.end());
+    }
+    const auto summary = Summarize(std::move(drawn));
+    percentiles.push_back(summary.ok() ? summary->p5 : 0);
+  }
+  const auto at = percentiles.begin() + static_cast<std::ptrdiff_t>(kBootstraps * (1 - kConfidence));
+  std::nth_element(percentiles.begin(), at, percentiles.end());
+  return *at;
+}
+
+Result<Judge> Judge::Create(const Graph& prepared, const Dataset& samples, std::unique_ptr<Task> task,
+                            const JudgeOptions& options) {
+  Judge judge;
+  judge.samples_ = samples;
+  judge.task_ = std::move(task);
+  judge.options_ = options;
+  SessionOptions session_options;
+  session_options.threads = options.threads;
+  OCTAVO_ASSIGN(Session session, Session::Create(prepared, session_options));
+  int64_t cached = 0;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    OCTAVO_ASSIGN(auto inputs, samples.Load(i));
+    OCTAVO_ASSIGN(auto outputs, session.Run(inputs));
+    OCTAVO_RETURN_IF_ERROR(judge.task_->Learn(i, outputs));
+    judge.reference_.push_back(std::move(outputs));
+    cached += BytesOf(inputs);
+    if (cached <= options.input_cache_bytes) judge.inputs_.push_back(std::move(inputs));
+    if (options.progress) options.progress(i + 1, samples.size());
+  }
+  return judge;
+}
+
+Result<std::map<std::string, Tensor>> Judge::Inputs(size_t sample) const {
+  if (sample < inputs_.size()) return inputs_[sample];
+  return samples_.Load(sample);
+}
+
+Result<Verdict> Judge::Score(const Runner& run) const {
+  Verdict verdict;
+  std::vector<double> all, reference_truth, candidate_truth;
+  std::vector<TensorComparison> comparisons;
+  for (size_t i = 0; i < size(); ++i) {
+    OCTAVO_ASSIGN(const std::vector<Tensor> outputs, run(i));
+    if (outputs.size() != reference_[i].size()) return InvalidArgument("the candidate has other outputs");
+    comparisons.resize(outputs.size());
+    for (size_t k = 0; k < outputs.size(); ++k) {
+      OCTAVO_RETURN_IF_ERROR(comparisons[k].Add(reference_[i][k], outputs[k]));
+    }
+    OCTAVO_ASSIGN(Agreement agreement, task_->Judge(i, outputs));
+    all.insert(all.end(), agreement.scores.begin(), agreement.scores.end());
+    reference_truth.insert(reference_truth.end(), agreement.reference_truth.begin(), agreement.reference_truth.end());
+    candidate_truth.insert(candidate_truth.end(), agreement.candidate_truth.begin(), agreement.candidate_truth.end());
+    verdict.scores.push_back(std::move(agreement.scores));
+  }
+  OCTAVO_ASSIGN(verdict.score, Summarize(std::move(all)));
+  verdict.mean_bound = LowerBoundOfMean(verdict.scores);
+  verdict.p5_bound = LowerBoundOfP5(verdict.scores);
+  verdict.sqnr_db = kIdenticalDb;
+  for (const TensorComparison& comparison : comparisons) {
+    verdict.sqnr_db = std::min(verdict.sqnr_db, comparison.difference().sqnr_db);
+  }
+  verdict.noise = NoiseOf(verdict.sqnr_db);
+  if (!reference_truth.empty()) {
+    verdict.reference_truth = MeanOf(reference_truth);
+    verdict.candidate_truth = MeanOf(candidate_truth);
+  }
+  return verdict;
+}
+
+Result<Verdict> Judge::Score(Session& candidate) const {
+  return Score([&](size_t sample) -> Result<std::vector<Tensor>> {
+    OCTAVO_ASSIGN(const auto inputs, Inputs(sample));
+    return candidate.Run(inputs);
+  });
+}
+
+Result<Verdict> Judge::Score(Graph candidate) const {
+  SessionOptions session_options;
+  session_options.threads = options_.threads;
+  OCTAVO_ASSIGN(Session session, Session::Create(std::move(candidate), session_options));
+  return Score(session);
+}
+
+}  // namespace octavo

@@ -1,0 +1,68 @@
+#include <map>
+
+#include "octavo/task.h"
+
+namespace octavo {
+namespace {
+
+// What the FP32 model gave, by sample.
+class LearnedOutputs {
+ public:
+  Status Learn(size_t sample, std::span<const Tensor> outputs) {
+    if (outputs.empty()) return InvalidArgument("the model gave no output");
+    std::vector<Tensor>& kept = outputs_[sample];
+    for (const Tensor& output : outputs) {
+      OCTAVO_ASSIGN(Tensor copy, output.Clone());
+      kept.push_back(std::move(copy));
+    }
+    return {};
+  }
+  Result<std::span<const Tensor>> Of(size_t sample) const {
+    const auto found = outputs_.find(sample);
+    if (found == outputs_.end()) return InvalidArgument("sample " + std::to_string(sample) + " was not learnt");
+    return std::span<const Tensor>(found->second);
+  }
+
+ private:
+  std::map<size_t, std::vector<Tensor>> outputs_;
+};
+
+class TensorTask : public Task {
+ public:
+  std::string_view name() const override { return "tensor"; }
+  std::string_view score_name() const override { return "signal share"; }
+  Status Learn(size_t sample, std::span<const Tensor> outputs) override { return learned_.Learn(sample, outputs); }
+  Result<Agreement> Judge(size_t sample, std::span<const Tensor> outputs) override {
+    OCTAVO_ASSIGN(const std::span<const Tensor> expected, learned_.Of(sample));
+    OCTAVO_ASSIGN(const TensorAgreement agreement, AgreeOnTensors(expected, outputs));
+    return Agreement{{agreement.score}, {}, {}};
+  }
+
+ private:
+  LearnedOutputs learned_;
+};
+
+class HeatmapTask : public Task {
+ public:
+  std::string_view name() const override { return "heatmap"; }
+  std::string_view score_name() const override { return "map agreement"; }
+  Status Learn(size_t sample, std::span<const Tensor> outputs) override {
+    return learned_.Learn(sample, outputs.subspan(0, std::min<size_t>(1, outputs.size())));
+  }
+  Result<Agreement> Judge(size_t sample, std::span<const Tensor> outputs) override {
+    OCTAVO_ASSIGN(const std::span<const Tensor> expected, learned_.Of(sample));
+    if (outputs.empty()) return InvalidArgument("the candidate gave no map");
+    OCTAVO_ASSIGN(const HeatmapAgreement agreement, AgreeOnHeatmap(expected[0], outputs[0]));
+    return Agreement{{agreement.score}, {}, {}};
+  }
+
+ private:
+  LearnedOutputs learned_;
+};
+
+}  // namespace
+
+std::unique_ptr<Task> MakeTensorTask() { return std::make_unique<TensorTask>(); }
+std::unique_ptr<Task> MakeHeatmapTask() { return std::make_unique<HeatmapTask>(); }
+
+}  // namespace octavo
