@@ -1,10 +1,6 @@
 #include "octavo/calibrate.h"
 
-#include <atomic>
-#include <csignal>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <optional>
 
@@ -17,7 +13,8 @@
 #include "octavo/bench.h"
 #include "octavo/onnx.h"
 #include "octavo/quantize.h"
-#include "progress.h"
+#include "calibration_run.h"
+#include "stop_on_signals.h"
 
 namespace octavo::cli {
 namespace {
@@ -43,31 +40,6 @@ struct CalibrateFlags {
   std::string checkpoint() const { return output + ".checkpoint"; }
 };
 
-std::atomic<bool> stop_requested = false;
-
-// The first signal asks for an orderly end; the second one ends at once.
-void RequestStop(int) { stop_requested.store(true); }
-
-class StopOnSignals {
- public:
-  StopOnSignals() {
-    struct sigaction action = {};
-    action.sa_handler = RequestStop;
-    action.sa_flags = SA_RESETHAND | SA_RESTART;
-    sigaction(SIGINT, &action, &int_before_);
-    sigaction(SIGTERM, &action, &term_before_);
-  }
-  ~StopOnSignals() {
-    sigaction(SIGINT, &int_before_, nullptr);
-    sigaction(SIGTERM, &term_before_, nullptr);
-  }
-  StopOnSignals(const StopOnSignals&) = delete;
-  StopOnSignals& operator=(const StopOnSignals&) = delete;
-
- private:
-  struct sigaction int_before_ = {}, term_before_ = {};
-};
-
 // "2/8": the second of eight.
 Status ParseShard(const std::string& text, CalibrateOptions& options) {
   if (text.empty()) return {};
@@ -80,13 +52,6 @@ Status ParseShard(const std::string& text, CalibrateOptions& options) {
   options.shard_index = index - 1;
   options.shard_count = count;
   return {};
-}
-
-// What --preprocess means: its name, or the contents of its file.
-std::string DescribePreprocess(const std::string& preprocess) {
-  std::ifstream file(preprocess, std::ios::binary);
-  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return "preprocess " + (text.empty() ? preprocess : text);
 }
 
 Result<Dataset> OpenData(const CalibrateFlags& flags, const std::vector<Value>& inputs) {
@@ -109,7 +74,7 @@ Result<CalibrateOptions> ToOptions(const CalibrateFlags& flags) {
   options.resume = flags.resume;
   options.settings =
       fmt::format("{}; shard {} of {}", DescribePreprocess(flags.preprocess), options.shard_index, options.shard_count);
-  options.stop = &stop_requested;
+  options.stop = &StopOnSignals::requested;
   return options;
 }
 
@@ -123,23 +88,6 @@ Result<Graph> Prepare(const CalibrateFlags& flags, Graph model, const Dataset& d
   if (!prepared.ok()) return prepared.status().WithPrefix(flags.model + ": ");
   return prepared;
 }
-
-// A bar for each sweep over the data.
-class SweepProgress {
- public:
-  void operator()(size_t done, size_t total) {
-    if (bar_ == nullptr || done <= done_) {
-      bar_ = std::make_unique<Progress>("calibrating", static_cast<int64_t>(total), "samples",
-                                        static_cast<int64_t>(done) - 1);
-    }
-    done_ = done;
-    bar_->Step();
-  }
-
- private:
-  std::unique_ptr<Progress> bar_;
-  size_t done_ = 0;
-};
 
 Status CheckOutput(const CalibrateFlags& flags) {
   std::error_code error;
@@ -159,16 +107,6 @@ void NoteEarlierCheckpoint(const CalibrateFlags& flags) {
         fmt::format("'{}' of an earlier run is overwritten; --resume would go on from it", flags.checkpoint()));
   }
   if (!there && flags.resume) PrintWarning(fmt::format("'{}' is not there: starting anew", flags.checkpoint()));
-}
-
-void WarnOfSkipped(const CalibrateReport& report) {
-  constexpr size_t kMostListed = 20;
-  for (size_t i = 0; i < std::min(report.skipped.size(), kMostListed); ++i) {
-    PrintWarning("skipped: " + report.skipped[i].reason);
-  }
-  if (report.skipped.size() > kMostListed) {
-    PrintWarning(fmt::format("skipped: {} samples more", report.skipped.size() - kMostListed));
-  }
 }
 
 Json ToJson(const CalibrateFlags& flags, const CalibrateReport& report) {
@@ -205,12 +143,12 @@ Result<ExitCode> RunCalibrate(const CalibrateFlags& flags) {
   OCTAVO_ASSIGN(const Graph prepared, Prepare(flags, std::move(model), data));
   NoteEarlierCheckpoint(flags);
   const StopOnSignals signals;
-  std::optional<SweepProgress> progress(std::in_place);
+  std::optional<SweepProgress> progress(std::in_place, "calibrating", "samples");
   options.progress = [&](size_t done, size_t total) { (*progress)(done, total); };
   const auto report = Calibrate(prepared, data, options);
   progress.reset();
   if (!report.ok()) return report.status();
-  WarnOfSkipped(*report);
+  WarnOfSkipped(report->skipped);
   if (report->stopped) return Stop(flags, *report, data.size());
   OCTAVO_RETURN_IF_ERROR(SaveStats(flags.output, report->stats));
   std::error_code ignored;

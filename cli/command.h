@@ -33,6 +33,7 @@ void AddCalibrateCommand(CLI::App& app, Action& action);
 void AddStatsCommand(CLI::App& app, Action& action);
 void AddCheckFp16Command(CLI::App& app, Action& action);
 void AddQuantizeCommand(CLI::App& app, Action& action);
+void AddSensitivityCommand(CLI::App& app, Action& action);
 void AddResaveCommand(CLI::App& app, Action& action);
 
 // A subcommand with an EXAMPLES section under its help. Each example is one command line without the prompt.

@@ -5,7 +5,7 @@
 #include <memory>
 #include <optional>
 
-#include "byte_size.h"
+#include "calibration_run.h"
 #include "command.h"
 #include "console.h"
 #include "data_flags.h"
@@ -168,28 +168,6 @@ Result<Sources> OpenSources(const QuantizeFlags& flags) {
   return sources;
 }
 
-Result<Stats> CalibrateOn(const QuantizeFlags& flags, const Graph& prepared, const Dataset& data) {
-  CalibrateOptions options;
-  options.threads = flags.threads;
-  if (!flags.memory.empty()) {
-    OCTAVO_ASSIGN(options.memory_bytes, ParseByteSize(flags.memory));
-  }
-  std::unique_ptr<Progress> bar;
-  size_t before = 0;
-  options.progress = [&](size_t done, size_t total) {
-    if (bar == nullptr || done <= before) {
-      bar = std::make_unique<Progress>("calibrating", static_cast<int64_t>(total), "samples",
-                                       static_cast<int64_t>(done) - 1);
-    }
-    before = done;
-    bar->Step();
-  };
-  OCTAVO_ASSIGN(CalibrateReport report, Calibrate(prepared, data, options));
-  bar.reset();
-  for (const SkippedSample& skipped : report.skipped) PrintWarning("skipped: " + skipped.reason);
-  return std::move(report.stats);
-}
-
 Result<Recipe> DecideRemedied(const QuantizeFlags& flags, const Sources& sources) {
   RemedyOptions options;
   size_t rounded = 0;
@@ -221,7 +199,8 @@ Result<Recipe> DecideFrom(const QuantizeFlags& flags, Sources& sources) {
   // What cannot be decided is found before hours of calibration, not after them.
   OCTAVO_RETURN_IF_ERROR(CheckPolicy(sources.prepared, flags.policy));
   if (sources.data) {
-    OCTAVO_ASSIGN(sources.stats, CalibrateOn(flags, sources.prepared, *sources.data));
+    OCTAVO_ASSIGN(sources.stats,
+                  CalibrateWithProgress(sources.prepared, *sources.data, flags.threads, flags.memory));
   }
   if (WhyNoRemedies(flags).empty()) return DecideRemedied(flags, sources);
   auto recipe = Decide(sources.prepared, *sources.stats, flags.policy);

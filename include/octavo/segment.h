@@ -73,6 +73,7 @@ struct SegmentedMask {
   Image mask;                // one channel, 0 or 255, of the picture's size
   float iou_prediction = 0;  // the model's own estimate, for the chosen mask
   int mask_index = 0;        // which of the decoder's masks answered
+  float lead = 0;            // iou_prediction less that of the mask that would have answered otherwise; 1: none would
   int64_t area = 0;          // pixels set
 };
 

@@ -1,6 +1,7 @@
 #include "octavo/segment.h"
 
 #include <algorithm>
+#include <limits>
 #include <new>
 #include <utility>
 
@@ -104,6 +105,16 @@ void PutPrompt(const Prompt& prompt, const SamFrame& frame, int64_t points, floa
 int ChooseMask(const Prompt& prompt, std::span<const float> predictions) {
   if (prompt.box || predictions.size() == 1) return 0;
   return static_cast<int>(std::max_element(predictions.begin() + 1, predictions.end()) - predictions.begin());
+}
+
+// How far the chosen mask's prediction lies above that of the next one that could have been chosen.
+float LeadOf(const Prompt& prompt, std::span<const float> predictions, int chosen) {
+  if (prompt.box || predictions.size() < 3) return 1;
+  float next = -std::numeric_limits<float>::infinity();
+  for (size_t i = 1; i < predictions.size(); ++i) {
+    if (static_cast<int>(i) != chosen) next = std::max(next, predictions[i]);
+  }
+  return predictions[static_cast<size_t>(chosen)] - next;
 }
 
 }  // namespace
@@ -270,6 +281,7 @@ Status Segmenter::TakeAnswers(const std::vector<Tensor>& outputs, const std::vec
     answer.mask_index = ChooseMask(prompts[which[i]], scores);
     const auto chosen = static_cast<size_t>(answer.mask_index);
     answer.iou_prediction = scores[chosen];
+    answer.lead = LeadOf(prompts[which[i]], scores, answer.mask_index);
     const auto chosen_logits = logits.values<float>().subspan((i * count + chosen) * plane, plane);
     OCTAVO_ASSIGN(answer.mask, SamPostprocess(chosen_logits, low_height, low_width, frame, width_, height_));
     answer.area = std::count_if(answer.mask.pixels.begin(), answer.mask.pixels.end(), [](uint8_t p) { return p != 0; });

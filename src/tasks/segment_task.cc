@@ -15,8 +15,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A point's mask is asked about when it is neither a speck nor the whole picture, and not another's again.
+// A point's mask is asked about when it is neither a speck nor the whole picture, and not another's again; and when the
+// model is in no doubt which of its masks is meant: else the least noise picks another, which says nothing of either.
 constexpr double kLeastShare = 0.001, kMostShare = 0.95, kSameMask = 0.7;
+constexpr float kLeastLead = 0.02f;
 
 // One bit per pixel: masks of large pictures are kept for as long as candidates are judged.
 struct PackedMask {
@@ -87,7 +89,7 @@ Result<std::vector<PicturePrompt>> ChoosePoints(Segmenter& segmenter, int width,
   const double area = static_cast<double>(width) * height;
   for (const size_t i : order) {
     const double share = static_cast<double>(answer.masks[i].area) / area;
-    if (share < kLeastShare || share > kMostShare) continue;
+    if (share < kLeastShare || share > kMostShare || answer.masks[i].lead < kLeastLead) continue;
     PackedMask mask = Pack(answer.masks[i].mask);
     if (std::any_of(masks.begin(), masks.end(), [&](const auto& other) { return Iou(mask, other) > kSameMask; }))
       continue;

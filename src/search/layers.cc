@@ -1,0 +1,106 @@
+#include "search/layers.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/quote.h"
+#include "graph/op_table.h"
+
+namespace octavo {
+namespace {
+
+using ReadersByTensor = std::map<std::string, std::vector<std::string>, std::less<>>;
+
+ReadersByTensor ReadersOf(const Graph& graph) {
+  ReadersByTensor readers;
+  const auto uses = graph.Uses();
+  for (size_t v = 0; v < graph.values.size(); ++v) {
+    for (const NodeId id : uses[v]) readers[graph.values[v].name].push_back(graph.node(id).name);
+  }
+  return readers;
+}
+
+std::vector<std::string> ConsumersOf(const ActivationRecipe& entry, const ReadersByTensor& readers) {
+  if (!entry.consumers.empty()) return entry.consumers;
+  const auto found = readers.find(entry.tensor);
+  return found == readers.end() ? std::vector<std::string>() : found->second;
+}
+
+}  // namespace
+
+std::vector<QuantizedLayer> QuantizedLayers(const Graph& rewritten, const Recipe& recipe) {
+  const ReadersByTensor readers = ReadersOf(rewritten);
+  std::set<std::string, std::less<>> names;
+  for (const WeightRecipe& weight : recipe.weights) names.insert(weight.node);
+  for (const ActivationRecipe& entry : recipe.activations) {
+    for (const std::string& consumer : ConsumersOf(entry, readers)) names.insert(consumer);
+  }
+  std::vector<QuantizedLayer> layers;
+  for (const Node& node : rewritten.nodes) {
+    if (!node.removed && names.count(node.name) > 0)
+      layers.push_back({node.name, node.op, CountMacs(rewritten, node)});
+  }
+  return layers;
+}
+
+Recipe WithPrecisions(const Recipe& recipe, const Graph& rewritten, const PrecisionOf& precision_of,
+                      const std::string& reason) {
+  const ReadersByTensor readers = ReadersOf(rewritten);
+  const auto is_float = [&](const std::string& node) { return precision_of(node) != DType::kInt8; };
+  Recipe changed = recipe;
+  std::erase_if(changed.weights, [&](const WeightRecipe& entry) { return is_float(entry.node); });
+  std::erase_if(changed.biases, [&](const BiasRecipe& entry) { return is_float(entry.node); });
+  // An entry without consumers stands for every reader, so that one whose readers are all float has to go.
+  std::vector<ActivationRecipe> activations;
+  for (ActivationRecipe& entry : changed.activations) {
+    std::vector<std::string> consumers = ConsumersOf(entry, readers);
+    if (std::erase_if(consumers, is_float) > 0) entry.consumers = consumers;
+    if (!consumers.empty()) activations.push_back(std::move(entry));
+  }
+  changed.activations = std::move(activations);
+  for (const QuantizedLayer& layer : QuantizedLayers(rewritten, recipe)) {
+    const DType precision = precision_of(layer.node);
+    if (precision != DType::kInt8) changed.float_nodes.push_back({layer.node, reason, precision});
+  }
+  return changed;
+}
+
+Recipe RewritesOnly(const Recipe& recipe) {
+  Recipe rewrites = recipe;
+  rewrites.activations.clear();
+  rewrites.weights.clear();
+  rewrites.biases.clear();
+  rewrites.float_nodes.clear();
+  rewrites.notes.clear();
+  return rewrites;
+}
+
+Recipe QuantizationOnly(const Recipe& recipe) {
+  Recipe quantization = recipe;
+  quantization.fingerprint.clear();
+  quantization.migrations.clear();
+  quantization.rescales.clear();
+  return quantization;
+}
+
+std::string_view LayerPrecisionName(DType precision) {
+  switch (precision) {
+    case DType::kInt8:
+      return "int8";
+    case DType::kBFloat16:
+      return "bf16";
+    case DType::kFloat16:
+      return "fp16";
+    default:
+      return "fp32";
+  }
+}
+
+Result<DType> ParseLayerPrecision(const std::string& name) {
+  for (const DType precision : {DType::kInt8, DType::kBFloat16, DType::kFloat16, DType::kFloat32}) {
+    if (LayerPrecisionName(precision) == name) return precision;
+  }
+  return InvalidArgument(Quote(name) + " is no precision of a layer: int8, bf16, fp16, fp32");
+}
+
+}  // namespace octavo

@@ -1,0 +1,39 @@
+// A recipe seen layer by layer: which nodes it quantizes, and the recipe with other precisions for some of them.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "octavo/graph.h"
+#include "octavo/quantize.h"
+
+namespace octavo {
+
+// A node with a quantized operand.
+struct QuantizedLayer {
+  std::string node, op;
+  int64_t macs = 0;
+};
+// In execution order. `rewritten` is RewriteByRecipe's.
+std::vector<QuantizedLayer> QuantizedLayers(const Graph& rewritten, const Recipe& recipe);
+
+// What a layer is computed in: kInt8 as the recipe says, kBFloat16, kFloat16 or kFloat32.
+using PrecisionOf = std::function<DType(const std::string& node)>;
+// The recipe with these precisions: layers that are not kInt8 lose what is theirs (scales, corrections of their bias)
+// and are listed as float with `reason`. Layers are those of QuantizedLayers(rewritten, recipe).
+Recipe WithPrecisions(const Recipe& recipe, const Graph& rewritten, const PrecisionOf& precision_of,
+                      const std::string& reason);
+// Only the rewrites that leave the float model what it is.
+Recipe RewritesOnly(const Recipe& recipe);
+
+// What is left to do on the graph that RewritesOnly has made, for that graph.
+Recipe QuantizationOnly(const Recipe& recipe);
+
+// "int8", "bf16", "fp16", "fp32".
+std::string_view LayerPrecisionName(DType precision);
+// Errors: kInvalidArgument listing the names.
+Result<DType> ParseLayerPrecision(const std::string& name);
+
+}  // namespace octavo
