@@ -8,34 +8,37 @@
 #include "calibration_run.h"
 #include "command.h"
 #include "console.h"
-#include "data_flags.h"
 #include "engine_flags.h"
+#include "keep_run.h"
 #include "model_files.h"
 #include "octavo/calibrate.h"
 #include "octavo/compare.h"
+#include "octavo/judge.h"
 #include "octavo/onnx.h"
 #include "octavo/remedies.h"
 #include "octavo/session.h"
 #include "octavo/targets.h"
 #include "octavo/task.h"
+#include "octavo/text_file.h"
 #include "progress.h"
+#include "split_flags.h"
 #include "stopwatch.h"
+#include "task_flags.h"
 
 namespace octavo::cli {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Of --data, a quarter judges what the others calibrated.
-constexpr size_t kLeastToSplit = 4;
-constexpr double kJudgingShare = 0.25;
+// Of --data, this share judges what the others calibrated; more where a search decides by it.
+constexpr double kJudgingShare = 0.25, kKeepShare = 0.5;
 
 struct QuantizeFlags {
   std::string model;
-  std::string data, stats, recipe, cache;  // one of them says where scales come from
-  std::string eval_data;
-  std::string preprocess;
-  int64_t count = 0;
+  SplitFlags split;
+  std::string stats, recipe, cache;  // one of them, or --data, says where scales come from
+  TaskFlags task;
+  KeepFlags keep;
   std::string memory;
   std::vector<std::string> input_shapes;
   std::string estimator;
@@ -47,14 +50,16 @@ struct QuantizeFlags {
   std::string output, recipe_out, cache_out;
   Report report;
 
-  int sources() const { return static_cast<int>(!data.empty()) + !stats.empty() + !recipe.empty() + !cache.empty(); }
+  int sources() const { return static_cast<int>(!split.data.empty()) + !stats.empty() + !recipe.empty() + !cache.empty(); }
+  bool NeedsJudge() const { return !task.task.empty() || keep.wanted(); }
   std::string RecipePath() const { return recipe_out.empty() ? output + ".recipe.json" : recipe_out; }
 };
 
 // What is read before anything is computed.
 struct Sources {
-  Graph prepared;
-  std::optional<Dataset> data, eval;
+  Graph model, prepared;
+  std::optional<Dataset> data;     // the model's samples
+  std::optional<Dataset> judging;  // pictures, or samples where the task asks about none; see TaskFlags
   std::optional<Stats> stats;
   std::optional<CalibrationCache> cache;
   std::optional<Recipe> recipe;
@@ -67,16 +72,24 @@ bool Contains(const std::vector<std::string>& names, std::string_view name) {
 // Why no remedy is tried; "" where some are.
 std::string WhyNoRemedies(const QuantizeFlags& flags) {
   if (Contains(flags.no_remedies, "all")) return "--no-remedy all";
-  if (flags.data.empty()) return "remedies are judged on samples: they need --data";
+  if (flags.split.data.empty()) return "remedies are judged on samples: they need --data";
   if (!flags.cache_out.empty()) return "a calibration cache holds scales of the model as it is, not of a rewritten one";
   return WhyNoRemedies(flags.policy);
 }
 
 Status CheckFlags(const QuantizeFlags& flags) {
+  OCTAVO_RETURN_IF_ERROR(flags.task.Check());
+  OCTAVO_RETURN_IF_ERROR(flags.keep.Check());
+  if (flags.keep.wanted() && flags.split.data.empty()) {
+    return InvalidArgument("--keep needs --data: samples to calibrate on and others to judge by");
+  }
+  if (flags.NeedsJudge() && flags.split.data.empty() && flags.split.check.empty()) {
+    return InvalidArgument("--task needs samples to judge on: give --check");
+  }
   if (flags.sources() != 1) {
     return InvalidArgument("say where scales come from: one of --data, --stats, --recipe, --from-calibration-cache");
   }
-  const bool from_ranges = !flags.data.empty() || !flags.stats.empty();
+  const bool from_ranges = !flags.split.data.empty() || !flags.stats.empty();
   if (!from_ranges && (!flags.estimator.empty() || flags.percentile)) {
     return InvalidArgument("--estimator and --percentile need --data or --stats to estimate from");
   }
@@ -129,21 +142,21 @@ Result<std::map<std::string, Dims>> ChooseDims(const QuantizeFlags& flags, const
   if (!dims.empty()) return dims;
   if (sources.stats) return sources.stats->input_dims;
   if (sources.data) return FindInputDims(*sources.data);
-  if (sources.eval) return FindInputDims(*sources.eval);
+  if (sources.judging && !flags.task.MakesSamples()) return FindInputDims(*sources.judging);
   return dims;
 }
 
-Status OpenData(const QuantizeFlags& flags, const std::vector<Value>& inputs, Sources& sources) {
-  if (!flags.eval_data.empty()) {
-    OCTAVO_ASSIGN(sources.eval, OpenDataset(flags.eval_data, flags.preprocess, inputs));
+double JudgingShare(const QuantizeFlags& flags) { return flags.keep.wanted() ? kKeepShare : kJudgingShare; }
+
+Status OpenData(const QuantizeFlags& flags, const Graph& model, Sources& sources) {
+  if (flags.split.data.empty()) {
+    if (flags.split.check.empty()) return {};
+    OCTAVO_ASSIGN(sources.judging, flags.task.OpenPictures(flags.split.check, model));
+    return {};
   }
-  if (flags.data.empty()) return {};
-  OCTAVO_ASSIGN(sources.data, OpenDataset(flags.data, flags.preprocess, inputs));
-  TruncateTo(*sources.data, flags.count, flags.data);
-  if (sources.eval || sources.data->size() < kLeastToSplit) return {};
-  OCTAVO_ASSIGN(const SampleSplit split, SplitSamples(sources.data->size(), kJudgingShare));
-  sources.eval = sources.data->Select(split.judging);
-  sources.data = sources.data->Select(split.calibration);
+  OCTAVO_ASSIGN(SplitSets sets, flags.split.Open(flags.task, model, JudgingShare(flags), flags.NeedsJudge()));
+  OCTAVO_ASSIGN(sources.data, flags.task.ToSamples(sets.calibration, model, flags.threads));
+  if (sets.judging.size() > 0) sources.judging = std::move(sets.judging);
   return {};
 }
 
@@ -151,7 +164,7 @@ Result<Sources> OpenSources(const QuantizeFlags& flags) {
   Sources sources;
   OCTAVO_ASSIGN(Graph model, LoadOnnx(flags.model));
   const std::vector<Value> inputs = InputValues(model);
-  OCTAVO_RETURN_IF_ERROR(OpenData(flags, inputs, sources));
+  OCTAVO_RETURN_IF_ERROR(OpenData(flags, model, sources));
   if (!flags.stats.empty()) {
     OCTAVO_ASSIGN(sources.stats, LoadStats(flags.stats));
   }
@@ -162,6 +175,7 @@ Result<Sources> OpenSources(const QuantizeFlags& flags) {
     OCTAVO_ASSIGN(sources.recipe, LoadRecipe(flags.recipe));
   }
   OCTAVO_ASSIGN(const auto dims, ChooseDims(flags, inputs, sources));
+  sources.model = model;
   auto prepared = PrepareForQuantization(std::move(model), dims);
   if (!prepared.ok()) return prepared.status().WithPrefix(flags.model + ": ");
   sources.prepared = *std::move(prepared);
@@ -207,6 +221,27 @@ Result<Recipe> DecideFrom(const QuantizeFlags& flags, Sources& sources) {
   return recipe.ok() || flags.stats.empty() ? recipe : recipe.status().WithPrefix(flags.stats + ": ");
 }
 
+// Who judges by what the model is for; null where nobody asked or nothing is there to judge on.
+Result<std::unique_ptr<Judge>> OpenJudge(const QuantizeFlags& flags, const Sources& sources) {
+  if (!flags.NeedsJudge()) return std::unique_ptr<Judge>();
+  OCTAVO_ASSIGN(JudgedSamples judged, flags.task.ToJudged(*sources.judging, sources.model, flags.threads));
+  JudgeOptions options;
+  options.threads = flags.threads;
+  SweepProgress progress("running FP32", "samples");
+  options.progress = [&](size_t done, size_t total) { progress(done, total); };
+  OCTAVO_ASSIGN(Judge judge, Judge::Create(sources.prepared, judged.data, std::move(judged.task), options));
+  return std::make_unique<Judge>(std::move(judge));
+}
+
+// The search, on top of what was decided; its statistics are of the rewritten model, whose scales the recipe has.
+Result<KeepResult> Search(const QuantizeFlags& flags, const Sources& sources, const Recipe& recipe, const Judge& judge) {
+  Recipe unbiased = recipe;
+  unbiased.biases.clear();
+  OCTAVO_ASSIGN(const Graph rewritten, RewriteByRecipe(sources.prepared, unbiased));
+  OCTAVO_ASSIGN(const Stats stats, CalibrateWithProgress(rewritten, *sources.data, flags.threads, flags.memory));
+  return RunKeep(flags.keep, sources.prepared, recipe, stats, judge, flags.policy.target);
+}
+
 struct OutputScore {
   std::string name;
   TensorDifference difference;
@@ -217,6 +252,9 @@ struct Outcome {
   double int8_macs_share = 0;
   std::vector<OutputScore> scores;  // empty: there were no samples to measure on
   size_t samples = 0;
+  std::optional<Verdict> verdict;
+  std::optional<KeepResult> kept;
+  std::string score_name;
 };
 
 Result<Session> Open(Graph graph, int threads) {
@@ -244,17 +282,22 @@ Result<std::vector<OutputScore>> Measure(const Graph& prepared, Session& quantiz
   return scores;
 }
 
-Result<Outcome> Judge(const QuantizeFlags& flags, const Sources& sources, Graph quantized) {
-  Outcome outcome;
+Status MeasureOutcome(const QuantizeFlags& flags, const Sources& sources, const Judge* judge, Graph quantized,
+                      Outcome& outcome) {
   OCTAVO_ASSIGN(Session session, Open(std::move(quantized), flags.threads));
   std::vector<Dims> dims;
   for (const Value& input : session.inputs()) dims.push_back(input.dims);
   OCTAVO_RETURN_IF_ERROR(session.Prepare(dims));
   outcome.int8_macs_share = session.plan().int8_macs_share();
-  if (!sources.eval) return outcome;
-  outcome.samples = sources.eval->size();
-  OCTAVO_ASSIGN(outcome.scores, Measure(sources.prepared, session, *sources.eval, flags.threads));
-  return outcome;
+  if (!sources.judging) return {};
+  if (judge != nullptr) {
+    OCTAVO_ASSIGN(outcome.verdict, judge->Score(session));
+    outcome.score_name = judge->task().score_name();
+  }
+  OCTAVO_ASSIGN(const Dataset samples, flags.task.ToSamples(*sources.judging, sources.model, flags.threads));
+  outcome.samples = samples.size();
+  OCTAVO_ASSIGN(outcome.scores, Measure(sources.prepared, session, samples, flags.threads));
+  return {};
 }
 
 double Worst(const std::vector<OutputScore>& scores) {
@@ -263,13 +306,18 @@ double Worst(const std::vector<OutputScore>& scores) {
   return worst;
 }
 
-Status WriteFiles(const QuantizeFlags& flags, const Sources& sources, const Recipe& recipe, const Graph& quantized) {
+Status WriteFiles(const QuantizeFlags& flags, const Sources& sources, const Recipe& recipe, const Graph& quantized,
+                  const std::optional<KeepResult>& kept) {
   if (!flags.cache_out.empty()) {
     OCTAVO_ASSIGN(const CalibrationCache cache,
                   MakeCalibrationCache(sources.prepared, *sources.stats, flags.policy.estimator));
     OCTAVO_RETURN_IF_ERROR(SaveCalibrationCache(cache, flags.cache_out));
   }
   OCTAVO_RETURN_IF_ERROR(SaveRecipe(recipe, flags.RecipePath()));
+  if (kept) {
+    OCTAVO_RETURN_IF_ERROR(SaveCosts(kept->costs, flags.output + ".costs.json"));
+    OCTAVO_RETURN_IF_ERROR(SaveText(flags.output + ".keep.json", FormatKeepOutcome(kept->outcome, kept->goal)));
+  }
   return SaveOnnx(quantized, flags.output);
 }
 
@@ -294,8 +342,17 @@ void PrintSummary(const QuantizeFlags& flags, const Recipe& recipe, const Outcom
   flags.report.Print("{:.1f} % of multiply-accumulates run in INT8\n", 100 * outcome.int8_macs_share);
   flags.report.Print("decisions: {}\n", flags.RecipePath());
   PrintRemedies(flags, recipe);
+  if (outcome.kept) PrintKeep(flags.report, *outcome.kept, outcome.score_name);
+  if (outcome.verdict) {
+    const Verdict& v = *outcome.verdict;
+    flags.report.Print("{} {:.4f} (p5 {:.4f}) over {} questions about {} samples; mean at least {:.4f} with 95 % confidence\n",
+                       outcome.score_name, v.score.mean, v.score.p5, v.score.count, v.scores.size(), v.mean_bound);
+    if (v.candidate_truth) {
+      flags.report.Print("against what people drew: {:.4f}, FP32 has {:.4f}\n", *v.candidate_truth, *v.reference_truth);
+    }
+  }
   if (outcome.scores.empty()) {
-    flags.report.Print("not measured: give --eval-data\n");
+    flags.report.Print("not measured: give --check\n");
     return;
   }
   Table table("lrrr", {"output", "SQNR dB", "worst dB", "cosine"});
@@ -327,8 +384,23 @@ Json ToJson(const QuantizeFlags& flags, const Recipe& recipe, const Outcome& out
                         {"gain_db", Finite(remedy.gain_db)},
                         {"reason", remedy.reason}});
   }
+  Json verdict, keep;
+  if (outcome.verdict) {
+    const Verdict& v = *outcome.verdict;
+    verdict = {{"task", flags.task.Name()},
+               {"score", v.score.mean},
+               {"p5", v.score.p5},
+               {"mean_bound", v.mean_bound},
+               {"p5_bound", v.p5_bound},
+               {"questions", v.score.count},
+               {"human_score", v.candidate_truth ? Json(*v.candidate_truth) : Json()},
+               {"fp32_human_score", v.reference_truth ? Json(*v.reference_truth) : Json()}};
+  }
+  if (outcome.kept) keep = Json::parse(FormatKeepOutcome(outcome.kept->outcome, outcome.kept->goal));
   return {{"model", flags.model},
           {"output", flags.output},
+          {"verdict", verdict},
+          {"keep", keep},
           {"recipe", flags.RecipePath()},
           {"target", recipe.target},
           {"preset", recipe.preset},
@@ -351,17 +423,23 @@ Result<ExitCode> RunQuantize(QuantizeFlags flags) {
   OCTAVO_RETURN_IF_ERROR(CheckFlags(flags));
   OCTAVO_RETURN_IF_ERROR(ChooseEstimator(flags));
   OCTAVO_ASSIGN(Sources sources, OpenSources(flags));
-  OCTAVO_ASSIGN(const Recipe recipe, DecideFrom(flags, sources));
+  OCTAVO_ASSIGN(const auto judge, OpenJudge(flags, sources));
+  OCTAVO_ASSIGN(Recipe recipe, DecideFrom(flags, sources));
   for (const std::string& note : recipe.notes) PrintWarning(note);
-  OCTAVO_ASSIGN(Graph quantized, ApplyRecipe(sources.prepared, recipe));
-  OCTAVO_RETURN_IF_ERROR(WriteFiles(flags, sources, recipe, quantized));
-  const auto outcome = Judge(flags, sources, std::move(quantized));
-  if (!outcome.ok()) {
-    return outcome.status().WithPrefix(fmt::format("'{}' is written, but cannot be measured: ", flags.output));
+  Outcome outcome;
+  if (flags.keep.wanted()) {
+    OCTAVO_ASSIGN(outcome.kept, Search(flags, sources, recipe, *judge));
+    recipe = outcome.kept->outcome.recipe;
   }
-  PrintSummary(flags, recipe, *outcome);
-  OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson(ToJson(flags, recipe, *outcome, stopwatch.Milliseconds() / 1000)));
-  return kDone;
+  OCTAVO_ASSIGN(Graph quantized, ApplyRecipe(sources.prepared, recipe));
+  OCTAVO_RETURN_IF_ERROR(WriteFiles(flags, sources, recipe, quantized, outcome.kept));
+  const Status measured = MeasureOutcome(flags, sources, judge.get(), std::move(quantized), outcome);
+  if (!measured.ok()) {
+    return measured.WithPrefix(fmt::format("'{}' is written, but cannot be measured: ", flags.output));
+  }
+  PrintSummary(flags, recipe, outcome);
+  OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson(ToJson(flags, recipe, outcome, stopwatch.Milliseconds() / 1000)));
+  return outcome.kept && !outcome.kept->outcome.met ? kGoalMissed : kDone;
 }
 
 std::string JoinNames(const std::vector<std::string_view>& names, std::string_view separator) {
@@ -378,19 +456,12 @@ std::string TargetNames() {
 }
 
 void AddSourceFlags(CLI::App& command, QuantizeFlags& flags) {
-  command
-      .add_option("--data", flags.data,
-                  "Folder of samples to calibrate on; of four or more, a quarter (fixed seed) is held out to measure the result")
-      ->type_name("DIR");
+  flags.split.AddTo(command);
+  flags.task.AddTo(command, true);
   command.add_option("--stats", flags.stats, "Statistics that 'octavo calibrate' wrote")->type_name("FILE");
   command.add_option("--recipe", flags.recipe, "Decisions of an earlier run, perhaps edited")->type_name("FILE");
   command.add_option("--from-calibration-cache", flags.cache, "TensorRT's calibration cache: int8 scales by tensor")
       ->type_name("FILE");
-  command.add_option("--check,--eval-data", flags.eval_data, "Folder of samples to measure the result on")->type_name("DIR");
-  AddPreprocessFlag(command, flags.preprocess);
-  command.add_option("--count", flags.count, "Use only the first N samples of --data; 0: all")
-      ->type_name("N")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   command.add_option("--memory", flags.memory, "What calibration may take; see 'octavo calibrate --help'")
       ->type_name("SIZE");
   AddRepeatable(command, "--input-shape", flags.input_shapes,
@@ -443,11 +514,14 @@ void AddQuantizeCommand(CLI::App& app, Action& action) {
                      "octavo quantize encoder.onnx --stats encoder.stats --target tensorrt -o encoder.qdq.onnx",
                      "octavo quantize encoder.onnx --stats encoder.stats --keep-float '/neck/*' --keep-float depthwise "
                      "--eval-data photos --preprocess sam -o mixed.onnx",
+                     "octavo quantize encoder.onnx --data photos --preprocess sam --task segment --decoder decoder.onnx --keep 0.99 "
+                     "--budget int8-macs=90% -o kept.onnx",
                      "octavo quantize encoder.onnx --recipe encoder.qdq.onnx.recipe.json -o again.onnx"});
   auto flags = std::make_shared<QuantizeFlags>();
   command->add_option("MODEL", flags->model, "ONNX file, not quantized")->required();
   AddSourceFlags(*command, *flags);
   AddPolicyFlags(*command, *flags);
+  flags->keep.AddTo(*command);
   command->add_option("--threads", flags->threads, "Threads to compute with; 0: every core")
       ->type_name("N")
       ->check(CLI::Range(0, 1024));

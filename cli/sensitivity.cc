@@ -58,7 +58,7 @@ struct Setup {
 
 Status PrepareModel(const SensitivityFlags& flags, Setup& setup) {
   OCTAVO_ASSIGN(Graph model, LoadOnnx(flags.model));
-  OCTAVO_ASSIGN(const SplitSets sets, flags.split.Open(flags.task, model, kJudgingShare));
+  OCTAVO_ASSIGN(const SplitSets sets, flags.split.Open(flags.task, model, kJudgingShare, true));
   OCTAVO_ASSIGN(setup.calibration, flags.task.ToSamples(sets.calibration, model, flags.threads));
   OCTAVO_ASSIGN(const auto dims, FindInputDims(setup.calibration));
   OCTAVO_ASSIGN(JudgedSamples judged, flags.task.ToJudged(sets.judging, model, flags.threads));
@@ -164,6 +164,7 @@ void PrintLayers(const SensitivityFlags& flags, const Setup& setup, const Sensit
 Result<ExitCode> RunSensitivity(SensitivityFlags flags) {
   const Stopwatch stopwatch;
   OCTAVO_RETURN_IF_ERROR(flags.task.Check());
+  if (flags.split.data.empty()) return InvalidArgument("--data is missing: a folder of samples to calibrate and judge on");
   OCTAVO_ASSIGN(flags.policy.estimator.estimator, ParseEstimator(flags.estimator));
   if (flags.split.calibration_samples == 0) flags.split.calibration_samples = kCalibrationSamples;
   if (flags.split.judging_samples == 0) flags.split.judging_samples = kJudgingSamples;

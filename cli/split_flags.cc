@@ -8,6 +8,8 @@
 namespace octavo::cli {
 namespace {
 
+constexpr size_t kLeastToSplit = 4;
+
 CLI::Option* AddCount(CLI::App& command, const std::string& name, int64_t& count, const std::string& about) {
   return command.add_option(name, count, about)->type_name("N")->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
 }
@@ -31,12 +33,15 @@ void SplitFlags::AddTo(CLI::App& command) {
   AddCount(command, "--judging-samples", judging_samples, "Judge on N samples at most; 0: all");
 }
 
-Result<SplitSets> SplitFlags::Open(const TaskFlags& task, const Graph& model, double judging_share) const {
+Result<SplitSets> SplitFlags::Open(const TaskFlags& task, const Graph& model, double judging_share,
+                                   bool judging_needed) const {
   SplitSets sets;
   OCTAVO_ASSIGN(Dataset all, task.OpenPictures(data, model));
   TruncateTo(all, count, data);
   if (!check.empty()) {
     OCTAVO_ASSIGN(sets.judging, task.OpenPictures(check, model));
+    sets.calibration = std::move(all);
+  } else if (!judging_needed && all.size() < kLeastToSplit) {
     sets.calibration = std::move(all);
   } else {
     const auto split = SplitSamples(all.size(), judging_share);

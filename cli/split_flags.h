@@ -22,8 +22,8 @@ struct SplitFlags {
 
   void AddTo(CLI::App& command);
   // Samples of --data; those of --check judge, else a share of --data (fixed seed) that then does not calibrate.
-  // Errors: too few samples to split.
-  Result<SplitSets> Open(const TaskFlags& task, const Graph& model, double judging_share) const;
+  // Without need of judging, fewer than four samples all calibrate. Errors: too few samples to split.
+  Result<SplitSets> Open(const TaskFlags& task, const Graph& model, double judging_share, bool judging_needed) const;
 };
 
 }  // namespace octavo::cli

@@ -30,8 +30,11 @@ struct TaskFlags {
   // Flags that do not go together, before anything is loaded.
   Status Check() const;
 
+  // Whether pictures only become the model's samples through an encoder.
+  bool MakesSamples() const { return ForDecoder(); }
+
   // A folder as samples for `model`: pictures or arrays; for a mask decoder with --encoder, pictures of which the
-  // encoder and the prompts make samples. `count` pictures are used at most (0: all).
+  // encoder and the prompts will make samples.
   Result<Dataset> OpenPictures(const std::string& folder, const Graph& model) const;
   // Of pictures as OpenPictures gave them: the model's samples.
   Result<Dataset> ToSamples(const Dataset& pictures, const Graph& model, int threads) const;

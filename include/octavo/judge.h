@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "octavo/compare.h"
 #include "octavo/dataset.h"
 #include "octavo/graph.h"
 #include "octavo/session.h"
@@ -63,7 +64,9 @@ class Judge {
   // Gives the candidate's outputs for a judging sample, in the order of the prepared graph's outputs.
   using Runner = std::function<Result<std::vector<Tensor>>(size_t sample)>;
   Result<Verdict> Score(const Runner& run) const;
-  // The same of a whole model with the prepared graph's inputs.
+  // Verdict::noise alone, without asking the task.
+  Result<double> Noise(const Runner& run) const;
+  // The verdict on a whole model with the prepared graph's inputs.
   Result<Verdict> Score(Session& candidate) const;
   Result<Verdict> Score(Graph candidate) const;
 
@@ -76,6 +79,7 @@ class Judge {
 
  private:
   Judge() = default;
+  Status Compare(size_t sample, const std::vector<Tensor>& outputs, std::vector<TensorComparison>& comparisons) const;
   Dataset samples_;
   std::shared_ptr<Task> task_;
   JudgeOptions options_;

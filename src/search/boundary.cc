@@ -41,6 +41,34 @@ class PartRunner {
   std::unique_ptr<Session> session_;
 };
 
+// All outputs of a changed graph: those that the change reaches are run, the others are known.
+class ChangedRunner {
+ public:
+  static Result<ChangedRunner> Create(const Judge& judge, BoundaryValues& values, const Graph& base,
+                                      const Graph& changed, const std::string& node) {
+    OCTAVO_ASSIGN(GraphPart part, CutSuffix(changed, {node}));
+    OCTAVO_ASSIGN(PartRunner runner, PartRunner::Create(std::move(part), judge.threads()));
+    return ChangedRunner(values, base, std::move(runner));
+  }
+
+  Result<std::vector<Tensor>> Run(size_t sample) {
+    OCTAVO_ASSIGN(const auto* kept, values_.Values(sample));
+    OCTAVO_ASSIGN(const std::vector<Tensor> made, runner_.Run(*kept));
+    std::vector<Tensor> outputs;
+    for (const ValueId output : base_.outputs) outputs.push_back(kept->at(base_.value(output).name));
+    for (size_t i = 0; i < made.size(); ++i) outputs[runner_.outputs()[i]] = made[i];
+    return outputs;
+  }
+
+ private:
+  ChangedRunner(BoundaryValues& values, const Graph& base, PartRunner runner)
+      : values_(values), base_(base), runner_(std::move(runner)) {}
+
+  BoundaryValues& values_;
+  const Graph& base_;
+  PartRunner runner_;
+};
+
 int64_t BytesOf(const Graph& graph, const std::string& name) {
   const Value& value = graph.value(graph.Find(name));
   return ElementCount(value.dims) * static_cast<int64_t>(SizeOf(value.dtype));
@@ -124,16 +152,14 @@ Status RunLayerJobs(const Graph& base, const Judge& judge, int64_t memory_bytes,
 
 Result<Verdict> ScoreChanged(const Judge& judge, BoundaryValues& values, const Graph& base, const Graph& changed,
                              const std::string& node) {
-  OCTAVO_ASSIGN(GraphPart part, CutSuffix(changed, {node}));
-  OCTAVO_ASSIGN(PartRunner runner, PartRunner::Create(std::move(part), judge.threads()));
-  return judge.Score([&](size_t sample) -> Result<std::vector<Tensor>> {
-    OCTAVO_ASSIGN(const auto* kept, values.Values(sample));
-    OCTAVO_ASSIGN(const std::vector<Tensor> made, runner.Run(*kept));
-    std::vector<Tensor> outputs;
-    for (const ValueId output : base.outputs) outputs.push_back(kept->at(base.value(output).name));
-    for (size_t i = 0; i < made.size(); ++i) outputs[runner.outputs()[i]] = made[i];
-    return outputs;
-  });
+  OCTAVO_ASSIGN(ChangedRunner runner, ChangedRunner::Create(judge, values, base, changed, node));
+  return judge.Score([&](size_t sample) { return runner.Run(sample); });
+}
+
+Result<double> NoiseOfChanged(const Judge& judge, BoundaryValues& values, const Graph& base, const Graph& changed,
+                              const std::string& node) {
+  OCTAVO_ASSIGN(ChangedRunner runner, ChangedRunner::Create(judge, values, base, changed, node));
+  return judge.Noise([&](size_t sample) { return runner.Run(sample); });
 }
 
 Result<double> LocalSqnr(const Judge& judge, BoundaryValues& values, const Graph& base, const Graph& changed,

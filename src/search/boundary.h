@@ -49,6 +49,10 @@ Status RunLayerJobs(const Graph& base, const Judge& judge, int64_t memory_bytes,
 Result<Verdict> ScoreChanged(const Judge& judge, BoundaryValues& values, const Graph& base, const Graph& changed,
                              const std::string& node);
 
+// Verdict::noise of the same.
+Result<double> NoiseOfChanged(const Judge& judge, BoundaryValues& values, const Graph& base, const Graph& changed,
+                              const std::string& node);
+
 // Output noise of a node alone, fed with the values that it has in `base`: SQNR in dB of `changed`'s against `base`'s.
 Result<double> LocalSqnr(const Judge& judge, BoundaryValues& values, const Graph& base, const Graph& changed,
                          const std::string& node);

@@ -27,6 +27,12 @@ double MeanOf(const std::vector<double>& values) {
 
 double NoiseOf(double sqnr_db) { return std::pow(10.0, -sqnr_db / 10); }
 
+double WorstSqnr(const std::vector<TensorComparison>& comparisons) {
+  double worst = kIdenticalDb;
+  for (const TensorComparison& comparison : comparisons) worst = std::min(worst, comparison.difference().sqnr_db);
+  return worst;
+}
+
 }  // namespace
 
 double StudentT95(size_t degrees) {
@@ -109,17 +115,32 @@ Result<std::map<std::string, Tensor>> Judge::Inputs(size_t sample) const {
   return samples_.Load(sample);
 }
 
+Status Judge::Compare(size_t sample, const std::vector<Tensor>& outputs,
+                      std::vector<TensorComparison>& comparisons) const {
+  if (outputs.size() != reference_[sample].size()) return InvalidArgument("the candidate has other outputs");
+  comparisons.resize(outputs.size());
+  for (size_t k = 0; k < outputs.size(); ++k) {
+    OCTAVO_RETURN_IF_ERROR(comparisons[k].Add(reference_[sample][k], outputs[k]));
+  }
+  return {};
+}
+
+Result<double> Judge::Noise(const Runner& run) const {
+  std::vector<TensorComparison> comparisons;
+  for (size_t i = 0; i < size(); ++i) {
+    OCTAVO_ASSIGN(const std::vector<Tensor> outputs, run(i));
+    OCTAVO_RETURN_IF_ERROR(Compare(i, outputs, comparisons));
+  }
+  return NoiseOf(WorstSqnr(comparisons));
+}
+
 Result<Verdict> Judge::Score(const Runner& run) const {
   Verdict verdict;
   std::vector<double> all, reference_truth, candidate_truth;
   std::vector<TensorComparison> comparisons;
   for (size_t i = 0; i < size(); ++i) {
     OCTAVO_ASSIGN(const std::vector<Tensor> outputs, run(i));
-    if (outputs.size() != reference_[i].size()) return InvalidArgument("the candidate has other outputs");
-    comparisons.resize(outputs.size());
-    for (size_t k = 0; k < outputs.size(); ++k) {
-      OCTAVO_RETURN_IF_ERROR(comparisons[k].Add(reference_[i][k], outputs[k]));
-    }
+    OCTAVO_RETURN_IF_ERROR(Compare(i, outputs, comparisons));
     OCTAVO_ASSIGN(Agreement agreement, task_->Judge(i, outputs));
     all.insert(all.end(), agreement.scores.begin(), agreement.scores.end());
     reference_truth.insert(reference_truth.end(), agreement.reference_truth.begin(), agreement.reference_truth.end());
@@ -129,10 +150,7 @@ Result<Verdict> Judge::Score(const Runner& run) const {
   OCTAVO_ASSIGN(verdict.score, Summarize(std::move(all)));
   verdict.mean_bound = LowerBoundOfMean(verdict.scores);
   verdict.p5_bound = LowerBoundOfP5(verdict.scores);
-  verdict.sqnr_db = kIdenticalDb;
-  for (const TensorComparison& comparison : comparisons) {
-    verdict.sqnr_db = std::min(verdict.sqnr_db, comparison.difference().sqnr_db);
-  }
+  verdict.sqnr_db = WorstSqnr(comparisons);
   verdict.noise = NoiseOf(verdict.sqnr_db);
   if (!reference_truth.empty()) {
     verdict.reference_truth = MeanOf(reference_truth);

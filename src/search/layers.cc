@@ -80,20 +80,12 @@ Recipe QuantizationOnly(const Recipe& recipe) {
   quantization.fingerprint.clear();
   quantization.migrations.clear();
   quantization.rescales.clear();
+  quantization.shifts.clear();
   return quantization;
 }
 
 std::string_view LayerPrecisionName(DType precision) {
-  switch (precision) {
-    case DType::kInt8:
-      return "int8";
-    case DType::kBFloat16:
-      return "bf16";
-    case DType::kFloat16:
-      return "fp16";
-    default:
-      return "fp32";
-  }
+  return precision == DType::kInt8 ? "int8" : FloatPrecisionName(precision);
 }
 
 Result<DType> ParseLayerPrecision(const std::string& name) {
