@@ -64,8 +64,8 @@ class Judge {
   // Gives the candidate's outputs for a judging sample, in the order of the prepared graph's outputs.
   using Runner = std::function<Result<std::vector<Tensor>>(size_t sample)>;
   Result<Verdict> Score(const Runner& run) const;
-  // Verdict::noise alone, without asking the task.
-  Result<double> Noise(const Runner& run) const;
+  // Verdict::noise alone, over the first `samples`, without asking the task.
+  Result<double> Noise(const Runner& run, size_t samples) const;
   // The verdict on a whole model with the prepared graph's inputs.
   Result<Verdict> Score(Session& candidate) const;
   Result<Verdict> Score(Graph candidate) const;

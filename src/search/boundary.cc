@@ -102,7 +102,7 @@ Result<std::vector<JobGroup>> GroupJobs(const Graph& base, int64_t bytes_per_sam
 }  // namespace
 
 Result<BoundaryValues> BoundaryValues::Create(const Graph& base, std::vector<std::string> names, const Judge& judge,
-                                              bool keep) {
+                                              size_t samples, bool keep) {
   BoundaryValues values;
   values.judge_ = &judge;
   SessionOptions options;
@@ -114,7 +114,7 @@ Result<BoundaryValues> BoundaryValues::Create(const Graph& base, std::vector<std
   }
   OCTAVO_ASSIGN(Session session, Session::Create(base, options));
   values.session_ = std::make_unique<Session>(std::move(session));
-  for (size_t i = 0; keep && i < judge.size(); ++i) {
+  for (size_t i = 0; keep && i < std::min(samples, judge.size()); ++i) {
     OCTAVO_ASSIGN(auto made, values.Run(i));
     values.kept_.push_back(std::move(made));
   }
@@ -138,13 +138,15 @@ Result<const std::map<std::string, Tensor>*> BoundaryValues::Values(size_t sampl
   return &current_;
 }
 
-Status RunLayerJobs(const Graph& base, const Judge& judge, int64_t memory_bytes, std::span<const LayerJob> jobs) {
-  const int64_t bytes_per_sample = memory_bytes / std::max<int64_t>(1, static_cast<int64_t>(judge.size()));
+Status RunLayerJobs(const Graph& base, const Judge& judge, size_t samples, int64_t memory_bytes,
+                    std::span<const LayerJob> jobs) {
+  const int64_t bytes_per_sample =
+      memory_bytes / std::max<int64_t>(1, static_cast<int64_t>(std::min(samples, judge.size())));
   OCTAVO_ASSIGN(const std::vector<JobGroup> groups, GroupJobs(base, bytes_per_sample, jobs));
   for (const JobGroup& group : groups) {
     const bool keep = group.bytes <= bytes_per_sample;
     OCTAVO_ASSIGN(BoundaryValues values,
-                  BoundaryValues::Create(base, {group.names.begin(), group.names.end()}, judge, keep));
+                  BoundaryValues::Create(base, {group.names.begin(), group.names.end()}, judge, samples, keep));
     for (size_t i = group.begin; i < group.end; ++i) OCTAVO_RETURN_IF_ERROR(jobs[i].run(values));
   }
   return {};
@@ -157,9 +159,9 @@ Result<Verdict> ScoreChanged(const Judge& judge, BoundaryValues& values, const G
 }
 
 Result<double> NoiseOfChanged(const Judge& judge, BoundaryValues& values, const Graph& base, const Graph& changed,
-                              const std::string& node) {
+                              const std::string& node, size_t samples) {
   OCTAVO_ASSIGN(ChangedRunner runner, ChangedRunner::Create(judge, values, base, changed, node));
-  return judge.Noise([&](size_t sample) { return runner.Run(sample); });
+  return judge.Noise([&](size_t sample) { return runner.Run(sample); }, samples);
 }
 
 Result<double> LocalSqnr(const Judge& judge, BoundaryValues& values, const Graph& base, const Graph& changed,

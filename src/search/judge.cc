@@ -125,9 +125,9 @@ Status Judge::Compare(size_t sample, const std::vector<Tensor>& outputs,
   return {};
 }
 
-Result<double> Judge::Noise(const Runner& run) const {
+Result<double> Judge::Noise(const Runner& run, size_t samples) const {
   std::vector<TensorComparison> comparisons;
-  for (size_t i = 0; i < size(); ++i) {
+  for (size_t i = 0; i < std::min(samples, size()); ++i) {
     OCTAVO_ASSIGN(const std::vector<Tensor> outputs, run(i));
     OCTAVO_RETURN_IF_ERROR(Compare(i, outputs, comparisons));
   }

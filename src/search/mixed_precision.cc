@@ -18,6 +18,10 @@ namespace {
 // A raise that costs less than this share of the INT8 model's time counts as costing that much: measured times are no
 // finer, and a layer that is faster in float must not win whatever it gains.
 constexpr double kFreeShare = 0.002;
+// Samples that gains are measured on: noise is an average over many values already.
+constexpr size_t kGainSamples = 8;
+// Layers whose gains are measured again after some were raised: those that promised most.
+constexpr size_t kMeasuredAgain = 12;
 
 int64_t ConstantBytes(const Graph& graph) {
   int64_t bytes = 0;
@@ -62,6 +66,20 @@ class KeepSearch {
     }
     outcome_.fp32_milliseconds = options_.costs.Total([](const std::string&) { return DType::kFloat32; });
     outcome_.int8_milliseconds = options_.costs.Total([](const std::string&) { return DType::kInt8; });
+    return CheckCosts();
+  }
+
+  Status CheckCosts() const {
+    for (const QuantizedLayer& layer : layers_) {
+      std::vector<DType> wanted = options_.raise_to;
+      wanted.insert(wanted.end(), {DType::kInt8, DType::kFloat32});
+      const auto found = options_.costs.layers.find(layer.node);
+      for (const DType precision : wanted) {
+        if (found != options_.costs.layers.end() && found->second.count(precision) > 0) continue;
+        return InvalidArgument(fmt::format("the costs lack {} of node '{}': measure them anew",
+                                           LayerPrecisionName(precision), layer.node));
+      }
+    }
     return {};
   }
 
@@ -110,19 +128,23 @@ class KeepSearch {
     size_t since = 0;
     while (!options_.goal.IsMetBy(verdict)) {
       if (moves_.empty() || since == options_.remeasure_every) {
+        measured_all_ = blame_gains_.empty() || everything_;
         OCTAVO_RETURN_IF_ERROR(MeasureMoves());
         since = 0;
       }
       const auto move = BestMove();
       if (move == moves_.end()) {
-        if (since == 0) return {};
-        moves_.clear();  // what was left may gain again after the last raises
+        // What was left out may gain after the last raises; when all was measured just now, nothing does.
+        if (measured_all_) return {};
+        moves_.clear();
+        everything_ = true;
         continue;
       }
       raised_[move->node] = move->to;
       const std::string node = move->node;
       std::erase_if(moves_, [&](const Move& other) { return other.node == node; });
       ++since;
+      measured_all_ = false;
       OCTAVO_ASSIGN(verdict, Judged(raised_, node));
       Keep(verdict);
     }
@@ -159,8 +181,7 @@ class KeepSearch {
     double best_ratio = 0;
     for (auto move = moves_.begin(); move != moves_.end(); ++move) {
       if (move->noise_gain <= 0 || !FitsBudget(*move)) continue;
-      const double ratio =
-          move->noise_gain / std::max(move->milliseconds, kFreeShare * std::max(1e-6, outcome_.int8_milliseconds));
+      const double ratio = Ratio(*move);
       if (best == moves_.end() || ratio > best_ratio) {
         best = move;
         best_ratio = ratio;
@@ -169,33 +190,56 @@ class KeepSearch {
     return best;
   }
 
-  // What each layer's next better precisions would take away of the noise that is there now.
+  // What each layer's next better precisions would take away of the noise that is there now. Later, only of the layers
+  // that promised most before.
   Status MeasureMoves() {
+    const std::vector<std::string> wanted = LayersToMeasure();
     moves_.clear();
     OCTAVO_ASSIGN(const Graph base, Apply(raised_));
     OCTAVO_ASSIGN(const double noise, NoiseNow(base));
     std::vector<LayerJob> jobs;
     size_t done = 0;
-    for (const QuantizedLayer& layer : layers_) {
-      jobs.push_back({layer.node, [&, node = layer.node](BoundaryValues& values) -> Status {
+    for (const std::string& layer : wanted) {
+      jobs.push_back({layer, [&, node = layer](BoundaryValues& values) -> Status {
                         for (const DType to : Better(In(raised_, node))) {
                           Precisions changed = raised_;
                           changed[node] = to;
                           OCTAVO_ASSIGN(const Graph graph, Apply(changed));
-                          OCTAVO_ASSIGN(const double left, NoiseOfChanged(judge_, values, base, graph, node));
+                          OCTAVO_ASSIGN(const double left,
+                                        NoiseOfChanged(judge_, values, base, graph, node, kGainSamples));
                           moves_.push_back({node, to, noise - left, LostBy(node, to)});
                         }
-                        if (options_.progress) options_.progress(++done, layers_.size(), true);
+                        if (options_.progress) options_.progress(++done, wanted.size(), true);
                         return {};
                       }});
     }
-    OCTAVO_RETURN_IF_ERROR(RunLayerJobs(base, judge_, options_.memory_bytes, jobs));
+    OCTAVO_RETURN_IF_ERROR(RunLayerJobs(base, judge_, kGainSamples, options_.memory_bytes, jobs));
     if (!blame_gains_.empty()) return {};
     for (const Move& move : moves_) {
       double& share = blame_gains_[move.node];
       share = std::max(share, noise > 0 ? move.noise_gain / noise : 0);
+      promise_[move.node] = std::max(promise_[move.node], Ratio(move));
     }
     return {};
+  }
+
+  std::vector<std::string> LayersToMeasure() {
+    for (const Move& move : moves_) promise_[move.node] = Ratio(move);
+    std::vector<std::string> names;
+    for (const QuantizedLayer& layer : layers_) {
+      if (!Better(In(raised_, layer.node)).empty()) names.push_back(layer.node);
+    }
+    if (blame_gains_.empty()) return names;
+    std::vector<std::string> best = names;
+    std::stable_sort(best.begin(), best.end(), [&](const auto& a, const auto& b) { return promise_[a] > promise_[b]; });
+    if (best.size() > kMeasuredAgain && !everything_) best.resize(kMeasuredAgain);
+    everything_ = false;
+    std::erase_if(names, [&](const std::string& name) { return std::find(best.begin(), best.end(), name) == best.end(); });
+    return names;
+  }
+
+  double Ratio(const Move& move) const {
+    return move.noise_gain / std::max(move.milliseconds, kFreeShare * std::max(1e-6, outcome_.int8_milliseconds));
   }
 
   Result<double> NoiseNow(const Graph& base) const {
@@ -205,7 +249,7 @@ class KeepSearch {
     return judge_.Noise([&](size_t sample) -> Result<std::vector<Tensor>> {
       OCTAVO_ASSIGN(const auto inputs, judge_.Inputs(sample));
       return session.Run(inputs);
-    });
+    }, kGainSamples);
   }
 
   std::vector<DType> Better(DType now) const {
@@ -284,6 +328,9 @@ class KeepSearch {
   Precisions raised_, best_;
   std::vector<Move> moves_;
   std::map<std::string, double> blame_gains_;  // of the first measurement
+  std::map<std::string, double> promise_;      // noise per millisecond, as last measured
+  bool everything_ = false;                    // the next measurement is of all layers
+  bool measured_all_ = false;                  // the last one was, and nothing was raised since
   KeepOutcome outcome_;
 };
 

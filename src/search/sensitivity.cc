@@ -135,7 +135,7 @@ class Sensitivity {
     }
     counted_ = 0;
     if (before > 0 && options_.progress) options_.progress(before, layers_.size());
-    return Stopped() ? Status() : RunLayerJobs(base, judge_, options_.memory_bytes, jobs);
+    return Stopped() ? Status() : RunLayerJobs(base, judge_, judge_.size(), options_.memory_bytes, jobs);
   }
 
   void Count(size_t before) {
