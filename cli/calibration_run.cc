@@ -35,9 +35,10 @@ std::string DescribePreprocess(const std::string& preprocess) {
 }
 
 Result<Stats> CalibrateWithProgress(const Graph& prepared, const Dataset& data, int threads,
-                                    const std::string& memory) {
+                                    const std::string& memory, const std::vector<std::string>& tensors) {
   CalibrateOptions options;
   options.threads = threads;
+  options.tensors = tensors;
   if (!memory.empty()) {
     OCTAVO_ASSIGN(options.memory_bytes, ParseByteSize(memory));
   }

@@ -28,7 +28,8 @@ void WarnOfSkipped(const std::vector<SkippedSample>& skipped);
 // What --preprocess means, for settings that tell two runs apart: its name, or the contents of its file.
 std::string DescribePreprocess(const std::string& preprocess);
 
-// `memory` as the flag --memory; "": no limit.
-Result<Stats> CalibrateWithProgress(const Graph& prepared, const Dataset& data, int threads, const std::string& memory);
+// `memory` as the flag --memory; "": no limit. `tensors` as in CalibrateOptions.
+Result<Stats> CalibrateWithProgress(const Graph& prepared, const Dataset& data, int threads, const std::string& memory,
+                                    const std::vector<std::string>& tensors = {});
 
 }  // namespace octavo::cli

@@ -2,24 +2,25 @@
 #include <memory>
 #include <optional>
 
-#include "byte_size.h"
+#include "calibration_run.h"
 #include "command.h"
 #include "console.h"
 #include "data_flags.h"
 #include "engine_flags.h"
 #include "model_files.h"
-#include "octavo/calibrate.h"
 #include "octavo/compare.h"
 #include "octavo/half_safety.h"
 #include "octavo/onnx.h"
 #include "octavo/session.h"
+#include "octavo/task.h"
 #include "progress.h"
 
 namespace octavo::cli {
 namespace {
 
-// Of --data, every fourth sample judges what the others calibrated.
-constexpr size_t kHoldOut = 4;
+// Of --data, this share judges what the others calibrated; of less than four samples, each does both.
+constexpr double kJudgingShare = 0.25;
+constexpr size_t kLeastToSplit = 4;
 
 struct CheckFlags {
   std::string model;
@@ -51,8 +52,12 @@ Result<Sources> OpenSources(const CheckFlags& flags) {
   }
   if (!flags.eval_data.empty()) {
     OCTAVO_ASSIGN(sources.eval, OpenDataset(flags.eval_data, flags.preprocess, inputs));
+  } else if (sources.data.size() < kLeastToSplit) {
+    sources.eval = sources.data;
   } else {
-    sources.eval = sources.data.size() >= kHoldOut ? sources.data.TakeEvery(kHoldOut) : sources.data;
+    OCTAVO_ASSIGN(const SampleSplit split, SplitSamples(sources.data.size(), kJudgingShare));
+    sources.eval = sources.data.Select(split.judging);
+    sources.data = sources.data.Select(split.calibration);
   }
   auto prepared = PrepareForQuantization(std::move(model), dims);
   if (!prepared.ok()) return prepared.status().WithPrefix(flags.model + ": ");
@@ -61,26 +66,8 @@ Result<Sources> OpenSources(const CheckFlags& flags) {
 }
 
 Result<Stats> CalibrateHalves(const CheckFlags& flags, const Sources& sources) {
-  CalibrateOptions options;
-  options.threads = flags.threads;
-  if (!flags.memory.empty()) {
-    OCTAVO_ASSIGN(options.memory_bytes, ParseByteSize(flags.memory));
-  }
-  OCTAVO_ASSIGN(options.tensors, HalfTensors(sources.prepared));
-  std::unique_ptr<Progress> bar;
-  size_t before = 0;
-  options.progress = [&](size_t done, size_t total) {
-    if (bar == nullptr || done <= before) {
-      bar = std::make_unique<Progress>("calibrating", static_cast<int64_t>(total), "samples",
-                                       static_cast<int64_t>(done) - 1);
-    }
-    before = done;
-    bar->Step();
-  };
-  OCTAVO_ASSIGN(CalibrateReport report, Calibrate(sources.prepared, sources.data, options));
-  bar.reset();
-  for (const SkippedSample& skipped : report.skipped) PrintWarning("skipped: " + skipped.reason);
-  return std::move(report.stats);
+  OCTAVO_ASSIGN(const std::vector<std::string> tensors, HalfTensors(sources.prepared));
+  return CalibrateWithProgress(sources.prepared, sources.data, flags.threads, flags.memory, tensors);
 }
 
 struct OutputScore {

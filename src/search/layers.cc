@@ -78,6 +78,7 @@ Recipe RewritesOnly(const Recipe& recipe) {
 Recipe QuantizationOnly(const Recipe& recipe) {
   Recipe quantization = recipe;
   quantization.fingerprint.clear();
+  quantization.deferrals.clear();
   quantization.migrations.clear();
   quantization.rescales.clear();
   quantization.shifts.clear();
