@@ -5,9 +5,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "base/file.h"
+#include "base/json_object.h"
 #include "base/quote.h"
 #include "octavo/quantize.h"
 #include "quantize/recipe_hash.h"
@@ -15,19 +15,9 @@
 namespace octavo {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 constexpr int kVersionOfFormat = 1;
 // One line per decision: a model of 100,000 channels has a few megabytes.
 constexpr int64_t kMaxFileBytes = int64_t{256} << 20;
-
-// As a conversion rounds, without its undefined range: what lies past the largest float by half a step is infinity.
-float RoundToFloat(double number) {
-  constexpr double kLargest = std::numeric_limits<float>::max();
-  constexpr double kOverflow = (2 - 0x1p-24) * 0x1p127;
-  if (std::abs(number) >= kOverflow) return (number > 0 ? 1.0f : -1.0f) * std::numeric_limits<float>::infinity();
-  return static_cast<float>(std::clamp(number, -kLargest, kLargest));
-}
 
 // The shortest text of a float32, as a double that a JSON writer spells the same way. Reading it as a double and
 // rounding to float32 gives `value` back, which is checked: twice rounded need not be once rounded.
@@ -152,93 +142,6 @@ std::string FormatList(std::string_view key, const std::vector<Entry>& entries) 
 }
 
 // Reads one JSON object key by key; what was not asked for is an error, for a misspelt key must not pass in silence.
-class ObjectReader {
- public:
-  ObjectReader(const Json& object, std::string where) : object_(object), where_(std::move(where)) {}
-
-  Status CheckKeys(std::initializer_list<std::string_view> known) const {
-    if (!object_.is_object()) return BadFile(where_ + ": is no object");
-    for (const auto& [key, value] : object_.items()) {
-      if (std::find(known.begin(), known.end(), key) == known.end())
-        return BadFile(where_ + ": unknown key " + Quote(key));
-    }
-    return {};
-  }
-
-  bool Has(const char* key) const { return object_.contains(key); }
-
-  Result<std::string> Text(const char* key) const {
-    OCTAVO_ASSIGN(const Json* value, Find(key));
-    if (!value->is_string()) return Wrong(key, "a text");
-    return value->get<std::string>();
-  }
-  Result<std::string> Text(const char* key, std::string fallback) const {
-    if (!Has(key)) return fallback;
-    return Text(key);
-  }
-  Result<int> Int(const char* key) const {
-    OCTAVO_ASSIGN(const Json* value, Find(key));
-    if (!value->is_number_integer()) return Wrong(key, "an integer");
-    // Unsigned numbers past int64 wrap to negative ones in get<int64_t>.
-    const auto number = value->get<double>();
-    if (std::abs(number) > std::numeric_limits<int>::max()) return Wrong(key, "a small integer");
-    return static_cast<int>(number);
-  }
-  Result<float> Number(const char* key) const {
-    OCTAVO_ASSIGN(const Json* value, Find(key));
-    if (!value->is_number()) return Wrong(key, "a number");
-    return RoundToFloat(value->get<double>());
-  }
-  Result<double> Double(const char* key) const {
-    OCTAVO_ASSIGN(const Json* value, Find(key));
-    if (!value->is_number()) return Wrong(key, "a number");
-    return value->get<double>();
-  }
-  Result<bool> Bool(const char* key) const {
-    OCTAVO_ASSIGN(const Json* value, Find(key));
-    if (!value->is_boolean()) return Wrong(key, "true or false");
-    return value->get<bool>();
-  }
-  Result<Dims> Sizes(const char* key) const {
-    OCTAVO_ASSIGN(const Json* list, List(key));
-    Dims dims;
-    for (const Json& value : *list) {
-      if (!value.is_number_unsigned()) return Wrong(key, "a list of sizes");
-      dims.push_back(value.get<int64_t>());
-    }
-    if (!CheckedElementCount(dims).ok()) return Wrong(key, "a list of sizes");
-    return dims;
-  }
-  Result<const Json*> List(const char* key) const {
-    OCTAVO_ASSIGN(const Json* value, Find(key));
-    if (!value->is_array()) return Wrong(key, "a list");
-    return value;
-  }
-  Result<std::vector<float>> Numbers(const char* key) const {
-    OCTAVO_ASSIGN(const Json* list, List(key));
-    std::vector<float> numbers;
-    numbers.reserve(list->size());
-    for (const Json& value : *list) {
-      if (!value.is_number()) return Wrong(key, "a list of numbers");
-      numbers.push_back(RoundToFloat(value.get<double>()));
-    }
-    return numbers;
-  }
-  Status Wrong(const char* key, const std::string& wanted) const {
-    return BadFile(fmt::format("{}: \"{}\" must be {}", where_, key, wanted));
-  }
-
- private:
-  Result<const Json*> Find(const char* key) const {
-    const auto found = object_.find(key);
-    if (found == object_.end()) return BadFile(fmt::format("{}: \"{}\" is missing", where_, key));
-    return &*found;
-  }
-
-  const Json& object_;
-  const std::string where_;
-};
-
 Result<std::vector<std::string>> ReadConsumers(const Json& object, const ObjectReader& reader) {
   std::vector<std::string> consumers;
   const auto found = object.find("consumers");
@@ -402,25 +305,6 @@ Result<Recipe> ReadRecipe(const Json& document, const std::string& source) {
   return recipe;
 }
 
-// nlohmann's parser recurses per level of nesting; a recipe has four.
-bool IsNestedDeeply(std::string_view text) {
-  constexpr int kMaxDepth = 16;
-  int depth = 0;
-  bool in_text = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (in_text && text[i] == '\\') {
-      ++i;
-    } else if (text[i] == '"') {
-      in_text = !in_text;
-    } else if (!in_text && (text[i] == '[' || text[i] == '{')) {
-      if (++depth > kMaxDepth) return true;
-    } else if (!in_text && (text[i] == ']' || text[i] == '}')) {
-      --depth;
-    }
-  }
-  return false;
-}
-
 }  // namespace
 
 std::string_view FloatPrecisionName(DType precision) {
@@ -458,11 +342,9 @@ std::string RecipeHash(const Recipe& recipe) {
 }
 
 Result<Recipe> ParseRecipe(std::string_view text, const std::string& source) {
-  if (IsNestedDeeply(text)) return BadFile(source + ": this is no recipe: its lists are nested too deeply");
+  OCTAVO_ASSIGN(const Json document, ParseJson(text, source));
   try {
-    return ReadRecipe(Json::parse(text), source);
-  } catch (const Json::parse_error& error) {
-    return BadFile(fmt::format("{}: this is no JSON: {}", source, error.what()));
+    return ReadRecipe(document, source);
   } catch (const std::exception& error) {
     return BadFile(fmt::format("{}: {}", source, error.what()));
   }
