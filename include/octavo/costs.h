@@ -31,17 +31,17 @@ struct LayerCosts {
 
 struct MeasureCostsOptions {
   std::vector<DType> precisions = {DType::kInt8, DType::kFloat32};
-  int rounds = 7;  // medians over this many runs of each, in turns
+  int rounds = 7;  // medians over this many runs of each, in turns; at least one
   int threads = 0;
 };
 // Runs the model once in each precision (all layers of the recipe alike), profiled, on `inputs`.
 // Errors: those of ApplyRecipe and Session.
-Result<LayerCosts> MeasureCosts(const Graph& prepared, const Recipe& recipe, const std::map<std::string, Tensor>& inputs,
-                                const MeasureCostsOptions& options = {});
+Result<LayerCosts> MeasureCosts(const Graph& prepared, const Recipe& recipe,
+                                const std::map<std::string, Tensor>& inputs, const MeasureCostsOptions& options = {});
 
 // {"octavo_costs": 1, "fingerprint", "isa", "threads", "rest": {"int8": ms, ..}, "layers": [{"node", "int8": ms, ..}]}.
 std::string FormatCosts(const LayerCosts& costs);
-// Errors: kBadFile naming `source` and the key; times that are negative or not finite.
+// Errors: kBadFile naming `source` and the key; times outside of [0, 1e8]; a node that is listed twice.
 Result<LayerCosts> ParseCosts(std::string_view text, const std::string& source);
 Result<LayerCosts> LoadCosts(const std::string& path);
 Status SaveCosts(const LayerCosts& costs, const std::string& path);

@@ -42,14 +42,14 @@ inline constexpr size_t kLeastJudgingSamples = 8;
 // One sample gives 0. Errors: none; empty samples are passed over.
 double LowerBoundOfMean(const std::vector<std::vector<double>>& scores);
 // One-sided 95 % bound of the 5th percentile: the 5 % quantile over 1000 bootstrap samples (whole samples drawn with
-// replacement, fixed seed).
+// replacement, fixed seed). One sample gives 0; empty samples are passed over.
 double LowerBoundOfP5(const std::vector<std::vector<double>>& scores);
 // Student's t for a one-sided 95 % bound; 1.645 as `degrees` grows. `degrees` >= 1.
 double StudentT95(size_t degrees);
 
 struct JudgeOptions {
   int threads = 0;
-  int64_t input_cache_bytes = int64_t{512} << 20;  // samples that are kept instead of being loaded anew
+  int64_t input_cache_bytes = int64_t{512} << 20;           // samples that are kept instead of being loaded anew
   std::function<void(size_t done, size_t total)> progress;  // of Create
 };
 

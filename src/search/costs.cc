@@ -13,6 +13,8 @@ namespace {
 
 constexpr int kVersionOfFormat = 1;
 constexpr int64_t kMaxFileBytes = int64_t{64} << 20;
+// No layer takes a day; sums of such times stay finite.
+constexpr double kLongestMilliseconds = 1e8;
 constexpr DType kPrecisions[] = {DType::kInt8, DType::kBFloat16, DType::kFloat16, DType::kFloat32};
 
 double Median(std::vector<double> values) {
@@ -57,7 +59,9 @@ Result<std::map<DType, double>> ReadTimes(const Json& object, const std::string&
     const std::string key(LayerPrecisionName(precision));
     if (!reader.Has(key.c_str())) continue;
     OCTAVO_ASSIGN(const double time, reader.Double(key.c_str()));
-    if (!std::isfinite(time) || time < 0) return reader.Wrong(key.c_str(), "milliseconds, not negative");
+    if (!(time >= 0 && time <= kLongestMilliseconds)) {
+      return reader.Wrong(key.c_str(), "milliseconds, from 0 to 1e8");
+    }
     times[precision] = time;
   }
   return times;
@@ -68,8 +72,8 @@ Result<LayerCosts> ReadCosts(const Json& document, const std::string& source) {
   OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"octavo_costs", "fingerprint", "isa", "threads", "rest", "layers"}));
   OCTAVO_ASSIGN(const int version, reader.Int("octavo_costs"));
   if (version != kVersionOfFormat) {
-    return BadFile(fmt::format("{}: costs of format {} are not known here, only {}", source, version,
-                               kVersionOfFormat));
+    return BadFile(
+        fmt::format("{}: costs of format {} are not known here, only {}", source, version, kVersionOfFormat));
   }
   LayerCosts costs;
   OCTAVO_ASSIGN(costs.fingerprint, reader.Text("fingerprint", ""));
@@ -85,7 +89,9 @@ Result<LayerCosts> ReadCosts(const Json& document, const std::string& source) {
     const std::string where = fmt::format("{}: layers[{}]", source, i);
     OCTAVO_ASSIGN(auto times, ReadTimes((*layers)[i], where, true));
     OCTAVO_ASSIGN(const std::string node, ObjectReader((*layers)[i], where).Text("node"));
-    costs.layers[node] = std::move(times);
+    if (!costs.layers.emplace(node, std::move(times)).second) {
+      return BadFile(fmt::format("{}: node {} is listed twice", where, Quote(node)));
+    }
   }
   return costs;
 }
@@ -115,8 +121,8 @@ double LayerCosts::Total(const std::function<DType(const std::string& node)>& pr
   return total + largest;
 }
 
-Result<LayerCosts> MeasureCosts(const Graph& prepared, const Recipe& recipe, const std::map<std::string, Tensor>& inputs,
-                                const MeasureCostsOptions& options) {
+Result<LayerCosts> MeasureCosts(const Graph& prepared, const Recipe& recipe,
+                                const std::map<std::string, Tensor>& inputs, const MeasureCostsOptions& options) {
   LayerCosts costs;
   costs.fingerprint = ModelFingerprint(prepared);
   costs.isa = IsaInUse();
@@ -126,12 +132,13 @@ Result<LayerCosts> MeasureCosts(const Graph& prepared, const Recipe& recipe, con
   for (const QuantizedLayer& layer : layers) costs.layers[layer.node];
   std::vector<Profiled> profiled;
   for (const DType precision : options.precisions) {
-    const Recipe alike = WithPrecisions(recipe, rewritten, [=](const std::string&) { return precision; }, "");
+    const Recipe alike = WithPrecisions(
+        recipe, rewritten, [=](const std::string&) { return precision; }, "");
     OCTAVO_ASSIGN(const Graph graph, ApplyRecipe(prepared, alike));
     OCTAVO_ASSIGN(Profiled entry, OpenProfiled(graph, inputs, options.threads));
     profiled.push_back(std::move(entry));
   }
-  for (int round = 0; round <= options.rounds; ++round) {
+  for (int round = 0; round <= std::max(1, options.rounds); ++round) {
     for (Profiled& entry : profiled) {
       OCTAVO_RETURN_IF_ERROR(entry.Round());
       if (round == 0) entry.times.clear();  // the first meets cold caches

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <random>
 
@@ -69,7 +70,9 @@ double LowerBoundOfMean(const std::vector<std::vector<double>>& scores) {
   return mean - StudentT95(samples - 1) * error;
 }
 
-double LowerBoundOfP5(const std::vector<std::vector<double>>& scores) {
+double LowerBoundOfP5(const std::vector<std::vector<double>>& all) {
+  std::vector<std::vector<double>> scores;
+  std::copy_if(all.begin(), all.end(), std::back_inserter(scores), [](const auto& sample) { return !sample.empty(); });
   if (scores.size() < 2) return 0;
   std::mt19937_64 random(kBootstrapSeed);
   std::vector<double> percentiles;

@@ -81,9 +81,8 @@ Result<std::vector<PicturePrompt>> ChoosePoints(Segmenter& segmenter, int width,
   OCTAVO_ASSIGN(const Segmentation answer, segmenter.Predict(asked));
   std::vector<size_t> order(asked.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return answer.masks[a].iou_prediction > answer.masks[b].iou_prediction;
-  });
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return answer.masks[a].iou_prediction > answer.masks[b].iou_prediction; });
   std::vector<PicturePrompt> chosen;
   std::vector<PackedMask> masks;
   const double area = static_cast<double>(width) * height;
@@ -108,14 +107,29 @@ Result<std::vector<PicturePrompt>> PromptsOf(const std::string& path, Segmenter&
   return ChoosePoints(segmenter, width, height, options);
 }
 
-// Human segments beside a picture; empty where there are none.
-Result<Image> LoadSegments(const std::string& picture, int width, int height) {
+bool Contains(const Image& ids, int segment) {
+  for (size_t i = 0; i < ids.pixels.size(); i += static_cast<size_t>(ids.channels)) {
+    if (ids.pixels[i] == segment) return true;
+  }
+  return false;
+}
+
+// Human segments beside a picture, those that prompts ask for; empty where there are none.
+Result<Image> LoadSegments(const std::string& picture, int width, int height,
+                           const std::vector<PicturePrompt>& prompts) {
   const std::string path = fs::path(picture).replace_extension(".segments.png").string();
   std::error_code error;
   if (!fs::exists(path, error)) return Image();
   OCTAVO_ASSIGN(Image ids, LoadImage(path));
-  if (ids.width == width && ids.height == height) return ids;
-  return InvalidArgument(Quote(path) + " is of another size than its picture");
+  if (ids.width != width || ids.height != height) {
+    return InvalidArgument(Quote(path) + " is of another size than its picture");
+  }
+  for (const PicturePrompt& prompt : prompts) {
+    if (prompt.segment && !Contains(ids, *prompt.segment)) {
+      return InvalidArgument("segment " + std::to_string(*prompt.segment) + " is nowhere in " + Quote(path));
+    }
+  }
+  return ids;
 }
 
 std::vector<Prompt> Plain(const std::vector<PicturePrompt>& prompts) {
@@ -153,6 +167,17 @@ class LearnedMasks {
     }
     return agreement;
   }
+  // Of a candidate whose outputs are not finite: logits of NaN are no mask at all, which would equal an empty one.
+  Agreement JudgeNothing() const {
+    Agreement agreement;
+    for (size_t i = 0; i < masks_.size(); ++i) {
+      agreement.scores.push_back(0);
+      if (truths_[i].bits.empty()) continue;
+      agreement.reference_truth.push_back(Iou(truths_[i], masks_[i]));
+      agreement.candidate_truth.push_back(0);
+    }
+    return agreement;
+  }
 
  private:
   std::vector<PicturePrompt> prompts_;
@@ -186,7 +211,7 @@ class SegmentTask : public Task {
       OCTAVO_RETURN_IF_ERROR(reference_.Use(outputs[0], image.width, image.height));
       OCTAVO_ASSIGN(auto prompts, PromptsOf(path, reference_, image.width, image.height, options_));
       OCTAVO_ASSIGN(const Segmentation answer, reference_.Predict(Plain(prompts)));
-      OCTAVO_ASSIGN(const Image ids, LoadSegments(path, image.width, image.height));
+      OCTAVO_ASSIGN(const Image ids, LoadSegments(path, image.width, image.height, prompts));
       learned_[sample] = {LearnedMasks(std::move(prompts), answer.masks, ids), image.width, image.height};
       return {};
     };
@@ -196,9 +221,8 @@ class SegmentTask : public Task {
   Result<Agreement> Judge(size_t sample, std::span<const Tensor> outputs) override {
     if (sample >= learned_.size() || outputs.empty()) return InvalidArgument("no embeddings");
     const Learned& learned = learned_[sample];
+    if (!AllFinite(outputs[0])) return learned.masks.JudgeNothing();
     const std::vector<Prompt> prompts = Plain(learned.masks.prompts());
-    // NaN logits are no mask at all, which would equal an empty one.
-    if (!AllFinite(outputs[0])) return Agreement{std::vector<double>(prompts.size(), 0.0), {}, {}};
     Segmenter& segmenter = candidate_ ? *candidate_ : reference_;
     OCTAVO_RETURN_IF_ERROR(segmenter.Use(outputs[0], learned.width, learned.height));
     OCTAVO_ASSIGN(const Segmentation answer, segmenter.Predict(prompts));
@@ -265,13 +289,13 @@ class DecoderTask : public Task {
   Status Learn(size_t sample, std::span<const Tensor> outputs) override {
     OCTAVO_ASSIGN(const std::vector<SegmentedMask> masks, Masks(sample, outputs));
     const DecoderSamples::Question& question = samples_.questions[sample];
-    OCTAVO_ASSIGN(const Image ids, LoadSegments(question.picture, question.width, question.height));
+    OCTAVO_ASSIGN(const Image ids, LoadSegments(question.picture, question.width, question.height, {question.prompt}));
     learned_[sample] = LearnedMasks({question.prompt}, masks, ids);
     return {};
   }
 
   Result<Agreement> Judge(size_t sample, std::span<const Tensor> outputs) override {
-    if (!std::all_of(outputs.begin(), outputs.end(), AllFinite)) return Agreement{{0.0}, {}, {}};
+    if (!std::all_of(outputs.begin(), outputs.end(), AllFinite)) return learned_[sample].JudgeNothing();
     OCTAVO_ASSIGN(const std::vector<SegmentedMask> masks, Masks(sample, outputs));
     return learned_[sample].Judge(masks);
   }
@@ -314,12 +338,10 @@ SegmentModel Recorder(const Graph& decoder, std::shared_ptr<std::map<std::string
 Result<std::unique_ptr<Task>> MakeSegmentTask(const Dataset& pictures, const Value& encoder_input, const Graph& decoder,
                                               const SegmentTaskOptions& options, const Graph* candidate_decoder) {
   OCTAVO_RETURN_IF_ERROR(CheckPictures(pictures));
-  OCTAVO_ASSIGN(Segmenter reference,
-                OpenDecoder(encoder_input, decoder, options.coordinate_frame, options.threads));
+  OCTAVO_ASSIGN(Segmenter reference, OpenDecoder(encoder_input, decoder, options.coordinate_frame, options.threads));
   std::optional<Segmenter> candidate;
   if (candidate_decoder != nullptr) {
-    OCTAVO_ASSIGN(candidate,
-                  OpenDecoder(encoder_input, *candidate_decoder, options.coordinate_frame, options.threads));
+    OCTAVO_ASSIGN(candidate, OpenDecoder(encoder_input, *candidate_decoder, options.coordinate_frame, options.threads));
   }
   return std::unique_ptr<Task>(
       std::make_unique<SegmentTask>(pictures, options, std::move(reference), std::move(candidate)));

@@ -74,7 +74,7 @@ Result<TensorAgreement> AgreeOnTensors(std::span<const Tensor> reference, std::s
   OCTAVO_ASSIGN(const TensorDifference difference, Compare(a, b));
   TensorAgreement result;
   result.sqnr_db = difference.sqnr_db;
-  result.score = 1 / (1 + std::pow(10, -difference.sqnr_db / 10));
+  result.score = difference.sqnr_db <= kWorstDb ? 0 : 1 / (1 + std::pow(10, -difference.sqnr_db / 10));
   return result;
 }
 
