@@ -20,6 +20,11 @@ ReadersByTensor ReadersOf(const Graph& graph) {
   return readers;
 }
 
+bool IsContraction(const Node& node) {
+  const OpTraits* traits = FindOp(node.domain, node.op);
+  return traits != nullptr && traits->quantizable_inputs != 0;
+}
+
 std::vector<std::string> ConsumersOf(const ActivationRecipe& entry, const ReadersByTensor& readers) {
   if (!entry.consumers.empty()) return entry.consumers;
   const auto found = readers.find(entry.tensor);
@@ -38,7 +43,7 @@ std::vector<QuantizedLayer> QuantizedLayers(const Graph& rewritten, const Recipe
   std::vector<QuantizedLayer> layers;
   for (const Node& node : rewritten.nodes) {
     if (!node.removed && names.count(node.name) > 0)
-      layers.push_back({node.name, node.op, CountMacs(rewritten, node)});
+      layers.push_back({node.name, node.op, CountMacs(rewritten, node), IsContraction(node)});
   }
   return layers;
 }
@@ -60,7 +65,8 @@ Recipe WithPrecisions(const Recipe& recipe, const Graph& rewritten, const Precis
   changed.activations = std::move(activations);
   for (const QuantizedLayer& layer : QuantizedLayers(rewritten, recipe)) {
     const DType precision = precision_of(layer.node);
-    if (precision != DType::kInt8) changed.float_nodes.push_back({layer.node, reason, precision});
+    if (precision == DType::kInt8) continue;
+    changed.float_nodes.push_back({layer.node, reason, layer.is_contraction ? precision : DType::kFloat32});
   }
   return changed;
 }

@@ -214,17 +214,17 @@ class KeepSearch {
                       }});
     }
     OCTAVO_RETURN_IF_ERROR(RunLayerJobs(base, judge_, kGainSamples, options_.memory_bytes, jobs));
+    for (const std::string& layer : wanted) promise_[layer] = 0;
+    for (const Move& move : moves_) promise_[move.node] = std::max(promise_[move.node], Ratio(move));
     if (!blame_gains_.empty()) return {};
     for (const Move& move : moves_) {
       double& share = blame_gains_[move.node];
       share = std::max(share, noise > 0 ? move.noise_gain / noise : 0);
-      promise_[move.node] = std::max(promise_[move.node], Ratio(move));
     }
     return {};
   }
 
   std::vector<std::string> LayersToMeasure() {
-    for (const Move& move : moves_) promise_[move.node] = Ratio(move);
     std::vector<std::string> names;
     for (const QuantizedLayer& layer : layers_) {
       if (!Better(In(raised_, layer.node)).empty()) names.push_back(layer.node);

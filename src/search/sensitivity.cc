@@ -283,10 +283,19 @@ class Sensitivity {
     OCTAVO_ASSIGN(const Json* list, reader.List("layers"));
     for (const Json& entry : *list) {
       OCTAVO_ASSIGN(Found found, ReadFound(entry, options_.checkpoint));
+      if (found.alone && !HasPrecisions(found.layer)) {
+        return BadFile(fmt::format("{}: node {} holds other precisions than are wanted; remove the file to start anew",
+                                   options_.checkpoint, Quote(found.layer.node)));
+      }
       const auto known = found_.find(found.layer.node);
       if (known != found_.end()) known->second = std::move(found);
     }
     return {};
+  }
+
+  bool HasPrecisions(const LayerSensitivity& layer) const {
+    return std::equal(layer.alone.begin(), layer.alone.end(), options_.precisions.begin(), options_.precisions.end(),
+                      [](const PrecisionEffect& effect, DType precision) { return effect.precision == precision; });
   }
 
   const Graph& prepared_;
