@@ -106,4 +106,12 @@ Result<IntegerOperands> ReadIntegerOperands(const Graph& graph, const Node& anch
   return operands;
 }
 
+Result<DequantizedBytes> ReadDequantizedBytes(const Graph& graph, const Node& reader, size_t input) {
+  OCTAVO_ASSIGN(const Node* dequantize, DequantizeOf(graph, reader, input));
+  OCTAVO_ASSIGN(QuantizeParams params, ParamsOf(graph, *dequantize));
+  if (!params.per_tensor()) return Unsupported(fmt::format("its input {} has a scale per channel", input));
+  if (SizeOf(params.dtype) != 1) return Unsupported(fmt::format("its input {} is wider than 8 bits", input));
+  return DequantizedBytes{dequantize->input(0), std::move(params)};
+}
+
 }  // namespace octavo

@@ -26,4 +26,13 @@ struct IntegerOperands {
 // Error kUnsupported: the reason why the node computes in float.
 Result<IntegerOperands> ReadIntegerOperands(const Graph& graph, const Node& anchor);
 
+// The 8-bit value behind an input that is dequantized with one constant scale.
+struct DequantizedBytes {
+  ValueId value = kNoValue;
+  QuantizeParams params;
+};
+
+// Error kUnsupported: why there is none.
+Result<DequantizedBytes> ReadDequantizedBytes(const Graph& graph, const Node& reader, size_t input);
+
 }  // namespace octavo

@@ -22,6 +22,7 @@
 #include "kernels/copy/copy.h"
 #include "kernels/fast_table.h"
 #include "kernels/kernel.h"
+#include "kernels/linear_attention/integer_linear_attention.h"
 
 namespace octavo {
 
@@ -924,9 +925,59 @@ class Lowering {
     }
   }
 
+  static bool IsLinearAttention(const Node& node) {
+    return node.domain == kOctavoDomain && node.op == "LinearAttention";
+  }
+
+  // Linear attention on the integers behind its operands. Its result is a quotient: reals.
+  Status LowerIntegerLinearAttention(const Node& node) {
+    const Dims& dims = DimsOf(node.output(0));
+    std::array<ValueId, 3> values{};
+    std::array<ByteOperand, 3> operands;
+    for (size_t i = 0; i < 3; ++i) {
+      OCTAVO_ASSIGN(const DequantizedBytes bytes, ReadDequantizedBytes(graph_, node, i));
+      OCTAVO_RETURN_IF_ERROR(RequireStored(bytes.value));
+      if (DimsOf(bytes.value).size() < 3) return Unsupported("it has no heads");
+      Storage storage = Primary(bytes.value);
+      storage.strides = NeighbouringChannels(DimsOf(bytes.value), storage.strides);
+      values[i] = bytes.value;
+      operands[i] = {OperandOf(bytes.value, storage), bytes.params.scales[0], bytes.params.zero_points[0]};
+    }
+    if (ElementCount(dims) == 0 || ElementCount(DimsOf(values[1])) == 0) return Unsupported("its sums are empty");
+    const DType dtype = ActivationType(node.output(0));
+    const Dims strides = TokensOutside(dims, 1);
+    OCTAVO_ASSIGN(BoundKernel kernel, BindIntegerLinearAttention(operands[0], operands[1], operands[2],
+                                                                 {true, dtype, dims, strides, nullptr},
+                                                                 node.Float("epsilon", 1e-5f), options_.threads));
+    std::vector<Slot> slots;
+    for (size_t i = 0; i < 3; ++i) {
+      OCTAVO_ASSIGN(const Storage storage, Ensure(values[i], operands[i].operand.dtype, operands[i].operand.strides));
+      slots.push_back(SlotOf(storage));
+    }
+    Step step;
+    step.info = DescribeStep(node, fmt::format("LinearAttention int8 {}", FastKernelIsa()), dtype);
+    step.info.precision = "int8";
+    step.kernel = std::move(kernel);
+    // Queries meet sums that are wider than 8 bits: only keys times values count.
+    const Dims& keys = DimsOf(values[1]);
+    plan_.info.int8_macs += ElementCount(dims) / dims.back() * keys[keys.size() - 2] * keys.back();
+    AddStep(std::move(step), std::move(slots), {SlotOf(Define(node.output(0), dtype, strides))});
+    return {};
+  }
+
+  static Dims NeighbouringChannels(const Dims& dims, const Dims& strides) {
+    const size_t channels = dims.size() - 2;
+    return strides[channels] == 1 || dims[channels] == 1 ? strides : TokensOutside(dims, 1);
+  }
+
   // ---- everything else ----
 
   Status LowerNode(const Node& node) {
+    if (IsLinearAttention(node)) {
+      Status integer = LowerIntegerLinearAttention(node);
+      if (integer.ok() || integer.code() != ErrorCode::kUnsupported) return integer;
+      float_reasons_[static_cast<NodeId>(&node - graph_.nodes.data())] = integer.message();
+    }
     OCTAVO_RETURN_IF_ERROR(RequireReals(node));
     if (IsQuantize(node)) NoteUnfused(node, WhyAlone(node));
     if (IsDequantize(node)) NoteUnfused(node, WhyReal(node));
@@ -976,6 +1027,9 @@ class Lowering {
     if (value.producer == kNoNode) return "it reads a graph input";
     const Node& producer = graph_.node(value.producer);
     const auto reason = float_reasons_.find(value.producer);
+    if (IsLinearAttention(producer) && reason == float_reasons_.end()) {
+      return fmt::format("{} computes on integers and divides in float", graph_.Describe(producer));
+    }
     return fmt::format("{} computes in float{}", graph_.Describe(producer),
                        reason == float_reasons_.end() ? "" : ": " + reason->second);
   }
@@ -1057,7 +1111,7 @@ class Lowering {
   Dims PreferredStrides(const Node& node, ValueId output) const {
     const Dims& dims = DimsOf(output);
     if (output_index_.count(output) != 0) return ContiguousStrides(dims);
-    if (node.domain == kOctavoDomain && node.op == "LinearAttention" && dims.size() >= 3) return TokensOutside(dims, 1);
+    if (IsLinearAttention(node) && dims.size() >= 3) return TokensOutside(dims, 1);
     if (node.domain == kOctavoDomain && node.op == "Attention" && dims.size() >= 4) return TokensOutside(dims, 2);
     const OpTraits* traits = FindOp(node.domain, node.op);
     const bool keeps_order =

@@ -24,18 +24,23 @@ struct BatchMatrix {
   }
 };
 
-// Errors: Unsupported for other types than float32 and bfloat16.
-inline Result<BatchMatrix> BatchMatrixOf(const Operand& operand) {
+// Of any type.
+inline Result<BatchMatrix> AnyBatchMatrixOf(const Operand& operand) {
   const size_t rank = operand.dims.size();
   if (!operand.present || rank < 2 || rank > kMaxRank) return InvalidArgument("an operand is no matrix");
-  if (operand.dtype != DType::kFloat32 && operand.dtype != DType::kBFloat16) {
-    return Unsupported("only float32 and bfloat16 are fast");
-  }
   BatchMatrix matrix{operand.dtype, operand.dims[rank - 2], operand.dims[rank - 1], operand.strides[rank - 2],
                      operand.strides[rank - 1]};
   matrix.batch.assign(operand.dims.begin(), operand.dims.end() - 2);
   matrix.batch_strides.assign(operand.strides.begin(), operand.strides.end() - 2);
   return matrix;
+}
+
+// Errors: Unsupported for other types than float32 and bfloat16.
+inline Result<BatchMatrix> BatchMatrixOf(const Operand& operand) {
+  if (operand.present && operand.dtype != DType::kFloat32 && operand.dtype != DType::kBFloat16) {
+    return Unsupported("only float32 and bfloat16 are fast");
+  }
+  return AnyBatchMatrixOf(operand);
 }
 
 // Strides of the matrix's batch over `batch`, to which it must broadcast.

@@ -74,6 +74,12 @@ float Bound(const Graph& graph, const Node& node, size_t input, const char* attr
   return graph.value(node.input(input)).constant.values<float>()[0];
 }
 
+// n as float(high) * 2^16 + float(low), low in [-2^15, 2^15).
+float RoundWhole(int64_t n) {
+  const int64_t high = (n + 32768) >> 16, low = n - high * 65536;
+  return std::fma(static_cast<float>(high), 65536.0f, static_cast<float>(low));
+}
+
 }  // namespace
 
 int32_t ReferenceQuantize(float value, float scale, int32_t zero_point, bool is_signed) {
@@ -134,6 +140,34 @@ std::vector<int64_t> ReferenceConvolution::Sums(const std::vector<uint8_t>& x,
     }
   }
   return sums;
+}
+
+std::vector<float> ReferenceLinearAttention::Run(const std::vector<int32_t>& q, const std::vector<int32_t>& k,
+                                                 const std::vector<int32_t>& v) const {
+  // Keys times values, and in the last column keys times 1.
+  const int64_t columns = width + 1;
+  std::vector<int64_t> state(static_cast<size_t>(depth * columns), 0);
+  for (int64_t t = 0; t < keys; ++t) {
+    for (int64_t c = 0; c < depth; ++c) {
+      for (int64_t e = 0; e < columns; ++e) {
+        const int64_t value = e == width ? 1 : v[static_cast<size_t>(t * width + e)];
+        state[static_cast<size_t>(c * columns + e)] += k[static_cast<size_t>(t * depth + c)] * value;
+      }
+    }
+  }
+  const auto sum = [&](int64_t t, int64_t e) {
+    int64_t total = 0;
+    for (int64_t c = 0; c < depth; ++c) {
+      total += q[static_cast<size_t>(t * depth + c)] * state[static_cast<size_t>(c * columns + e)];
+    }
+    return RoundWhole(total);
+  };
+  std::vector<float> result;
+  for (int64_t t = 0; t < queries; ++t) {
+    const float multiplier = value_scale / (sum(t, width) + epsilon);
+    for (int64_t e = 0; e < width; ++e) result.push_back(sum(t, e) * multiplier);
+  }
+  return result;
 }
 
 }  // namespace octavo

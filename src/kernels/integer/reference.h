@@ -31,4 +31,13 @@ struct ReferenceConvolution {
   std::vector<int64_t> Sums(const std::vector<uint8_t>& x, const std::vector<int16_t>& weights) const;
 };
 
+// One head of linear attention: values (tokens, channels), zero points taken off, q and k not below 0.
+struct ReferenceLinearAttention {
+  int64_t depth = 1, width = 1, keys = 1, queries = 1;
+  float value_scale = 1, epsilon = 0;  // epsilon over the product of q's and k's scales
+  // (queries, width)
+  std::vector<float> Run(const std::vector<int32_t>& q, const std::vector<int32_t>& k,
+                         const std::vector<int32_t>& v) const;
+};
+
 }  // namespace octavo

@@ -1,15 +1,11 @@
 #include "kernels/linear_attention/linear_attention.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <utility>
-#include <vector>
 
-#include "kernels/batch_matrix.h"
-#include "kernels/parts.h"
+#include "kernels/linear_attention/heads.h"
 #include "kernels/simd/targets.h"
-#include "kernels/strided.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/linear_attention/linear_attention.cc"
 #include "hwy/foreach_target.h"
@@ -20,16 +16,6 @@
 #ifndef OCTAVO_KERNELS_LINEAR_ATTENTION_ONCE_
 #define OCTAVO_KERNELS_LINEAR_ATTENTION_ONCE_
 namespace octavo {
-
-// Tokens whose channels are held in L1 at a time: 3 x 64 x 32 floats are 24 KB.
-constexpr int64_t kTokenBlock = 64;
-
-// Rows of one operand in memory: token t starts at data + t * step.
-struct TokenRows {
-  DType dtype;
-  const void* data;
-  int64_t step;
-};
 
 struct LinearAttentionSizes {
   int64_t depth = 0, width = 0;                // channels of q and k, of v
@@ -166,50 +152,21 @@ HWY_EXPORT(LinearAttentionOfTarget);
 
 struct LinearAttentionPlan {
   LinearAttentionSizes sizes;
-  BatchMatrix q, k, v, y;                     // rows are channels, columns tokens
-  std::vector<std::array<int64_t, 4>> batch;  // where each head starts in q, k, v, y
-  int64_t splits = 1;                         // of the tokens
+  AttentionHeads heads;
   float epsilon = 0;
   LinearAttentionFns fns{};
-  int threads = 1;
 
-  int64_t heads() const { return static_cast<int64_t>(batch.size()); }
-  int64_t tasks() const { return heads() * splits; }
   int64_t state_stride() const { return RoundUpToVector(sizes.state_size()); }
   // A block, and the products of keys and values of one.
   int64_t part_size() const { return sizes.block_size() + state_stride(); }
   size_t scratch_bytes() const {
-    return static_cast<size_t>(tasks() * state_stride() + threads * part_size()) * sizeof(float);
-  }
-
-  // Calls fn(task, head, first token, count, block) for every block of `tokens` tokens. Tasks are numbered head by head
-  // within a split, and blocks of one position are taken for all heads in turn: heads of one token are neighbours.
-  template <typename Fn>
-  void ForBlocks(int64_t tokens, float* scratch, const Fn& fn) const {
-    ParallelForParts(threads, tasks(), 1, [&](int64_t part, int64_t begin, int64_t end) {
-      float* block = scratch + tasks() * state_stride() + part * part_size();
-      while (begin < end) {
-        const int64_t split = begin / heads(), next = std::min(end, (split + 1) * heads());
-        const int64_t last = tokens * (split + 1) / splits;
-        for (int64_t first = tokens * split / splits; first < last; first += kTokenBlock) {
-          const int64_t count = std::min(kTokenBlock, last - first);
-          for (int64_t task = begin; task < next; ++task) {
-            fn(task, static_cast<size_t>(task % heads()), first, count, block);
-          }
-        }
-        begin = next;
-      }
-    });
-  }
-
-  TokenRows Rows(const BatchMatrix& matrix, const void* data, int64_t offset, int64_t first) const {
-    return {matrix.dtype, matrix.At(data, offset + first * matrix.column_step), matrix.column_step};
+    return static_cast<size_t>(heads.tasks() * state_stride() + heads.threads * part_size()) * sizeof(float);
   }
 
   // Adds the states of all splits into the first's, in order.
   void AddSplits(float* states) const {
-    const int64_t size = heads() * state_stride();
-    for (int64_t split = 1; split < splits; ++split) {
+    const int64_t size = heads.heads() * state_stride();
+    for (int64_t split = 1; split < heads.splits; ++split) {
       const float* state = states + split * size;
       for (int64_t i = 0; i < size; ++i) states[i] += state[i];
     }
@@ -217,50 +174,36 @@ struct LinearAttentionPlan {
 
   void Run(const KernelArgs& args) const {
     float* scratch = static_cast<float*>(args.scratch);
-    std::fill_n(scratch, tasks() * state_stride(), 0.0f);
-    ForBlocks(k.columns, scratch, [&](int64_t task, size_t head, int64_t first, int64_t count, float* block) {
-      fns.sum(sizes, Rows(k, args.inputs[1], batch[head][1], first), Rows(v, args.inputs[2], batch[head][2], first),
-              count, scratch + task * state_stride(), block);
+    float* blocks = scratch + heads.tasks() * state_stride();
+    std::fill(scratch, blocks, 0.0f);
+    const BatchMatrix &q = heads.q, &k = heads.k, &v = heads.v, &y = heads.y;
+    heads.ForBlocks(k.columns, [&](int64_t part, int64_t task, size_t head, int64_t first, int64_t count) {
+      fns.sum(sizes, heads.Rows(k, args.inputs[1], heads.batch[head][1], first),
+              heads.Rows(v, args.inputs[2], heads.batch[head][2], first), count, scratch + task * state_stride(),
+              blocks + part * part_size());
     });
     AddSplits(scratch);
-    ForBlocks(q.columns, scratch, [&](int64_t, size_t head, int64_t first, int64_t count, float* block) {
+    heads.ForBlocks(q.columns, [&](int64_t part, int64_t, size_t head, int64_t first, int64_t count) {
       const float* state = scratch + static_cast<int64_t>(head) * state_stride();
-      fns.attend(sizes, Rows(q, args.inputs[0], batch[head][0], first), count, state, epsilon, y.dtype,
-                 y.At(args.outputs[0], batch[head][3] + first * y.column_step), y.column_step, block);
+      fns.attend(sizes, heads.Rows(q, args.inputs[0], heads.batch[head][0], first), count, state, epsilon, y.dtype,
+                 y.At(args.outputs[0], heads.batch[head][3] + first * y.column_step), y.column_step,
+                 blocks + part * part_size());
     });
   }
 };
 
-// Enough parts that the threads end together, and no more sums to add up than that needs.
-int64_t SplitsOf(int64_t batches, int threads) {
-  return batches % threads == 0 || batches >= 4 * threads ? 1 : threads;
-}
-
 }  // namespace
 
 Result<BoundKernel> BindFastLinearAttention(const BindContext& context) {
+  OCTAVO_ASSIGN(BatchMatrix q, BatchMatrixOf(context.inputs[0]));
+  OCTAVO_ASSIGN(BatchMatrix k, BatchMatrixOf(context.inputs[1]));
+  OCTAVO_ASSIGN(BatchMatrix v, BatchMatrixOf(context.inputs[2]));
+  OCTAVO_ASSIGN(BatchMatrix y, BatchMatrixOf(context.outputs[0]));
   LinearAttentionPlan plan;
-  OCTAVO_ASSIGN(plan.q, BatchMatrixOf(context.inputs[0]));
-  OCTAVO_ASSIGN(plan.k, BatchMatrixOf(context.inputs[1]));
-  OCTAVO_ASSIGN(plan.v, BatchMatrixOf(context.inputs[2]));
-  OCTAVO_ASSIGN(plan.y, BatchMatrixOf(context.outputs[0]));
-  const BatchMatrix &q = plan.q, &k = plan.k, &v = plan.v, &y = plan.y;
-  if (q.rows != k.rows || k.columns != v.columns || y.rows != v.rows || y.columns != q.columns) {
-    return InvalidArgument("the shapes of q, k, v and the output do not fit");
-  }
-  for (const BatchMatrix* matrix : {&q, &k, &v, &y}) {
-    if (matrix->row_step != 1 && matrix->rows > 1) return Unsupported("channels are not neighbours");
-  }
-  OCTAVO_ASSIGN(Dims q_batch, BatchStridesOver(q, y.batch));
-  OCTAVO_ASSIGN(Dims k_batch, BatchStridesOver(k, y.batch));
-  OCTAVO_ASSIGN(Dims v_batch, BatchStridesOver(v, y.batch));
-  StridedLoop<4>(y.batch, {q_batch, k_batch, v_batch, y.batch_strides}).ForEach([&plan](const auto& at) {
-    plan.batch.push_back(at);
-  });
   plan.sizes = {q.rows, v.rows, RoundUpToVector(q.rows), RoundUpToVector(v.rows)};
+  OCTAVO_ASSIGN(plan.heads,
+                MakeAttentionHeads(std::move(q), std::move(k), std::move(v), std::move(y), context.threads));
   plan.epsilon = context.node.Float("epsilon", 1e-5f);
-  plan.threads = std::max(1, context.threads);
-  plan.splits = SplitsOf(plan.heads(), plan.threads);
   plan.fns = HWY_DYNAMIC_DISPATCH(LinearAttentionOfTarget)();
   BoundKernel kernel;
   kernel.scratch_bytes = plan.scratch_bytes();
