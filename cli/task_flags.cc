@@ -51,6 +51,7 @@ void TaskFlags::AddTo(CLI::App& command, bool with_candidate) {
   command.add_option("--points", points, "segment: points of the grid that are asked about, per picture (default: 5)")
       ->type_name("N")
       ->check(CLI::Range(1, 36));
+  command.add_flag("--boxes", boxes, "segment: ask with the boxes around the masks that those points give");
   AddPreprocessFlag(command, preprocess);
 }
 
@@ -80,6 +81,7 @@ Result<Graph> TaskFlags::LoadDecoder(const std::string& path) const {
 Result<SegmentTaskOptions> TaskFlags::SegmentOptions(int threads) const {
   SegmentTaskOptions options;
   options.most_points = points;
+  options.ask_boxes = boxes;
   options.threads = threads;
   if (!prompts.empty()) {
     OCTAVO_ASSIGN(options.prompts, LoadPrompts(prompts));

@@ -22,6 +22,7 @@ struct TaskFlags {
   std::string task;  // "": none was named
   std::string decoder, candidate_decoder, encoder, prompts;
   size_t points = 5;
+  bool boxes = false;
   std::string preprocess;
 
   // --task, --decoder, --encoder, --prompts, --points, --preprocess; `candidate_decoder` too where `with_candidate`.

@@ -81,6 +81,7 @@ struct SegmentTaskOptions {
   // it believes in most, each mask once.
   PromptBook prompts;
   size_t most_points = 5;  // that a grid gives per picture
+  bool ask_boxes = false;  // ask with the boxes around those masks instead of the points
   int grid = 6;            // points along each side
   int coordinate_frame = 0;  // see SegmenterOptions
   int threads = 0;

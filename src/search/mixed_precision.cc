@@ -15,7 +15,7 @@
 namespace octavo {
 namespace {
 
-// A raise that costs less than this share of the INT8 model's time counts as costing that much: measured times are no
+// A raise that costs less than this share of what may be spent counts as costing that much: measured times are no
 // finer, and a layer that is faster in float must not win whatever it gains.
 constexpr double kFreeShare = 0.002;
 // Samples that gains are measured on: noise is an average over many values already.
@@ -34,7 +34,7 @@ struct Move {
   std::string node;
   DType to = DType::kFloat32;
   double noise_gain = 0;
-  double milliseconds = 0;  // lost
+  double cost = 0;  // of what the budget leaves to spend, the share that this takes
 };
 
 class KeepSearch {
@@ -207,7 +207,7 @@ class KeepSearch {
                           OCTAVO_ASSIGN(const Graph graph, Apply(changed));
                           OCTAVO_ASSIGN(const double left,
                                         NoiseOfChanged(judge_, values, base, graph, node, kGainSamples));
-                          moves_.push_back({node, to, noise - left, LostBy(node, to)});
+                          moves_.push_back({node, to, noise - left, CostOf(node, to)});
                         }
                         if (options_.progress) options_.progress(++done, wanted.size(), true);
                         return {};
@@ -238,9 +238,7 @@ class KeepSearch {
     return names;
   }
 
-  double Ratio(const Move& move) const {
-    return move.noise_gain / std::max(move.milliseconds, kFreeShare * std::max(1e-6, outcome_.int8_milliseconds));
-  }
+  double Ratio(const Move& move) const { return move.noise_gain / std::max(move.cost, kFreeShare); }
 
   Result<double> NoiseNow(const Graph& base) const {
     SessionOptions session_options;
@@ -259,8 +257,17 @@ class KeepSearch {
                                             : std::vector<DType>(found + 1, options_.raise_to.end());
   }
 
-  double LostBy(const std::string& node, DType to) const {
-    return options_.costs.Of(node, to) - options_.costs.Of(node, In(raised_, node));
+  // Time and multiply-accumulates, each as a share of what may be given up of it; the scarcer one counts.
+  double CostOf(const std::string& node, DType to) const {
+    const double time_limit = options_.budget.latency.value_or(1.0) * outcome_.fp32_milliseconds;
+    const double time = std::max(time_limit - outcome_.int8_milliseconds, 1e-6);
+    const double lost = options_.costs.Of(node, to) - options_.costs.Of(node, In(raised_, node));
+    double macs = 0;
+    for (const QuantizedLayer& layer : layers_) {
+      if (layer.node == node && raised_.count(node) == 0) macs = static_cast<double>(layer.macs);
+    }
+    const double spare = (1 - options_.budget.int8_macs) * static_cast<double>(std::max<int64_t>(1, total_macs_));
+    return std::max(lost / time, macs / std::max(spare, 1.0));
   }
 
   // Lowers what is dearest first, as long as the goal holds.

@@ -68,6 +68,21 @@ Result<Segmenter> OpenDecoder(const Value& encoder_input, const Graph& decoder, 
   return Segmenter::Create(EncoderOf(encoder_input), ModelOf(std::make_shared<Session>(std::move(session))), options);
 }
 
+// The box around what is set; pixels that are set at its edges lie inside.
+Box BoxAround(const Image& mask) {
+  Box box{static_cast<double>(mask.width), static_cast<double>(mask.height), 0, 0};
+  for (int y = 0; y < mask.height; ++y) {
+    for (int x = 0; x < mask.width; ++x) {
+      if (*mask.At(x, y) == 0) continue;
+      box.x0 = std::min<double>(box.x0, x);
+      box.y0 = std::min<double>(box.y0, y);
+      box.x1 = std::max<double>(box.x1, x + 1);
+      box.y1 = std::max<double>(box.y1, y + 1);
+    }
+  }
+  return box;
+}
+
 // Prompts of one picture whose embeddings `segmenter` holds: points of a grid, those whose masks the model believes in
 // most.
 Result<std::vector<PicturePrompt>> ChoosePoints(Segmenter& segmenter, int width, int height,
@@ -92,7 +107,7 @@ Result<std::vector<PicturePrompt>> ChoosePoints(Segmenter& segmenter, int width,
     PackedMask mask = Pack(answer.masks[i].mask);
     if (std::any_of(masks.begin(), masks.end(), [&](const auto& other) { return Iou(mask, other) > kSameMask; }))
       continue;
-    chosen.push_back({asked[i], {}});
+    chosen.push_back({options.ask_boxes ? Prompt{BoxAround(answer.masks[i].mask), {}} : asked[i], {}});
     masks.push_back(std::move(mask));
     if (chosen.size() == options.most_points) break;
   }
