@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""What Octavo promises of its embedded encoders: INT8 keeps the masks, on pictures that did not calibrate it, in
+Octavo's engine and in ONNX Runtime.
+
+Photographs come from ../shared/images; a user's clone has none, and then this test is skipped."""
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import unittest
+
+from octavo_command import DECODER, ENCODER, HARD_ENCODER, ROOT, octavo
+from reference import Sam, load_rgb, np
+
+IMAGES = pathlib.Path(os.environ.get("OCTAVO_SHARED", ROOT.parent / "shared")) / "images"
+CALIBRATION = "32"
+
+
+class KeepsMasks(unittest.TestCase):
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-masks-"))
+        self.addCleanup(shutil.rmtree, self.folder)
+
+    def quantize(self, encoder, *flags):
+        """The JSON that `octavo quantize` gives about q.onnx, judged with the boxes of the check pictures."""
+        outcome = octavo("quantize", encoder, "--data", IMAGES / "calibration", "--count", CALIBRATION, "--check",
+                         IMAGES / "check", "--preprocess", "sam", "--task", "segment", "--decoder", DECODER, "--prompts",
+                         IMAGES / "check/prompts.json", *flags, "-o", "q.onnx", "--json", "-", cwd=self.folder,
+                         timeout=1500)
+        self.assertEqual(outcome.code, 0, outcome)
+        return outcome.json
+
+    def check_promise(self, report, mean, p5):
+        verdict = report["verdict"]
+        self.assertEqual(verdict["questions"], 150)
+        self.assertGreaterEqual(verdict["score"], mean)
+        self.assertGreaterEqual(verdict["p5"], p5)
+        self.assertGreaterEqual(report["int8_macs_share"], 0.97)
+        # Half a point of IoU with what people drew.
+        self.assertLess(abs(verdict["human_score"] - verdict["fp32_human_score"]), 0.005)
+
+    def test_plain_encoder_and_onnx_runtime(self):
+        report = self.quantize(ENCODER, "--target", "onnxruntime")
+        self.check_promise(report, 0.992, 0.98)
+        ours = octavo("judge", ENCODER, "q.onnx", "--data", IMAGES / "check", "--preprocess", "sam", "--task", "segment",
+                      "--decoder", DECODER, "--prompts", IMAGES / "check/prompts.json", "--json", "-", cwd=self.folder)
+        self.assertEqual(ours.code, 0, ours)
+        theirs = self.masks_in_onnx_runtime(self.folder / "q.onnx")
+        self.assertLess(abs(np.mean(theirs) - ours.json["models"][0]["score"]), 0.01)
+
+    def masks_in_onnx_runtime(self, quantized):
+        prompts = json.loads((IMAGES / "check/prompts.json").read_text())
+        exact, rounded = Sam(ENCODER, DECODER, 256), Sam(quantized, DECODER, 256)
+        ious = []
+        for name in sorted(prompts):
+            picture = load_rgb(IMAGES / "check" / name)
+            exact.encode(picture)
+            rounded.encode(picture)
+            for prompt in prompts[name]:
+                (a, _), (b, _) = exact.predict_box(prompt["box"]), rounded.predict_box(prompt["box"])
+                ious.append((a & b).sum() / max(1, (a | b).sum()))
+        return ious
+
+    def test_encoder_with_outlier_channels(self):
+        self.check_promise(self.quantize(HARD_ENCODER), 0.985, 0.96)
+
+
+if __name__ == "__main__":
+    if not (IMAGES / "check/prompts.json").is_file():
+        print(f"SKIP: {IMAGES} is not there")
+        sys.exit(77)
+    unittest.main(verbosity=2)
