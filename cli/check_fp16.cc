@@ -233,7 +233,7 @@ void AddCheckFp16Command(CLI::App& app, Action& action) {
   AddDataFlag(*command, flags->data);
   AddPreprocessFlag(*command, flags->preprocess);
   command
-      ->add_option("--eval-data", flags->eval_data,
+      ->add_option("--check,--eval-data", flags->eval_data,
                    "Folder of samples to measure on (default: of four or more, every fourth is held out)")
       ->type_name("DIR");
   command->add_option("--count", flags->count, "Use only the first N samples of --data; 0: all")

@@ -513,7 +513,7 @@ void AddQuantizeCommand(CLI::App& app, Action& action) {
                     {"octavo quantize vit.onnx --data photos --preprocess imagenet -o vit.int8.onnx",
                      "octavo quantize encoder.onnx --stats encoder.stats --target tensorrt -o encoder.qdq.onnx",
                      "octavo quantize encoder.onnx --stats encoder.stats --keep-float '/neck/*' --keep-float depthwise "
-                     "--eval-data photos --preprocess sam -o mixed.onnx",
+                     "--check photos --preprocess sam -o mixed.onnx",
                      "octavo quantize encoder.onnx --data photos --preprocess sam --task segment --decoder decoder.onnx --keep 0.99 "
                      "--budget int8-macs=90% -o kept.onnx",
                      "octavo quantize encoder.onnx --recipe encoder.qdq.onnx.recipe.json -o again.onnx"});
