@@ -71,8 +71,8 @@ struct KeepOutcome {
   double fp32_milliseconds = 0, int8_milliseconds = 0;  // by the costs
 };
 
-// Greedy: the layer whose raising takes away most of the output's noise for what it costs goes first; its cost is the
-// share of what the budget leaves to spend, of time or of multiply-accumulates, whichever is scarcer. Gains are measured on the judge's samples by the noise of the model's outputs, which adds up over layers and needs far fewer
+// Greedy: the layer whose raising takes away most of the output's noise for what it costs goes first; its cost is
+// the share of what the budget leaves to spend, of time and of multiply-accumulates, added up. Gains are measured on the judge's samples by the noise of the model's outputs, which adds up over layers and needs far fewer
 // pictures than the task's score; whether the goal is met is decided by the score alone. Once it is met, layers that
 // turned out not to be needed are lowered again.
 // `stats`: of RewriteByRecipe(prepared, `recipe`) without its biases, for the reasons. The result depends on the

@@ -257,7 +257,7 @@ class KeepSearch {
                                             : std::vector<DType>(found + 1, options_.raise_to.end());
   }
 
-  // Time and multiply-accumulates, each as a share of what may be given up of it; the scarcer one counts.
+  // Time and multiply-accumulates, each as a share of what may be given up of it: the scarcer one weighs more.
   double CostOf(const std::string& node, DType to) const {
     const double time_limit = options_.budget.latency.value_or(1.0) * outcome_.fp32_milliseconds;
     const double time = std::max(time_limit - outcome_.int8_milliseconds, 1e-6);
@@ -267,7 +267,7 @@ class KeepSearch {
       if (layer.node == node && raised_.count(node) == 0) macs = static_cast<double>(layer.macs);
     }
     const double spare = (1 - options_.budget.int8_macs) * static_cast<double>(std::max<int64_t>(1, total_macs_));
-    return std::max(lost / time, macs / std::max(spare, 1.0));
+    return lost / time + macs / std::max(spare, 1.0);
   }
 
   // Lowers what is dearest first, as long as the goal holds.
