@@ -29,6 +29,9 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 HELD_OUT = "astronaut.png"
 HELD_OUT_BOXES = ((150, 8, 292, 200), (25, 150, 370, 511), (280, 345, 511, 511), (375, 5, 475, 290))
+# All but the slow ones, in the order in which `quantize` tries them.
+REMEDIES = ("defer-softmax", "search-ranges", "equalize", "smooth-norm", "migrate-depthwise", "migrate", "fold-signs",
+            "shift-channels", "clip-weights", "correct-bias")
 # Why a remedy can do nothing whatever the others do: it is not tried alone.
 NOT_APPLICABLE = ("no Softmax", "no scale of a channel", "products of attention")
 UNET_FLOAT = [word for i in (191, 192, 194, 195) for word in ("--keep-float", f"node_conv2d_{i}")]
@@ -40,28 +43,33 @@ PRESET, SYMMETRIC, PLAIN = ["--preset", "tensorrt8-implicit"], ["--target", "ten
 class Model:
     """One model: where it is, how it is fed and judged."""
 
-    def __init__(self, title, path, inputs, task, score, samples, layers, slow=False, extra=()):
+    def __init__(self, title, path, inputs, task, score, samples, layers, slow=False, extra=(), given=()):
         self.title, self.path, self.inputs, self.task, self.score = title, path, inputs, task, score
         self.calibrating, self.judging = samples  # how many; 0: all
-        # The two recipes whose layers are looked into, the broken one first: how many samples judge, and whether the
-        # model with all but each layer in INT8 is measured, too.
+        # The recipes whose layers are looked into, the best one last: how many samples judge, and whether the model with
+        # all but each layer in INT8 is measured, too.
         self.layers = layers
-        self.broken, self.best = layers
+        self.best = list(layers)[-1]
         self.slow = slow    # whether ada-round is measured
         self.extra = extra  # flags of the recipe that goes further than the remedies
+        self.given = given  # remedies that are applied unjudged, where judging takes too long; otherwise `quantize` judges
 
 
 MODELS = {
     "nano": Model("EfficientViT-SAM nano", "models/efficientvit-sam-nano-encoder.onnx", ["--preprocess", "sam"],
                   "segment", "mask IoU", (32, 0), {"preset": (8, True), "remedied": (8, True)}),
     "hard": Model("nano-hard", "models/efficientvit-sam-nano-hard-encoder.onnx", ["--preprocess", "sam"], "segment",
-                  "mask IoU", (32, 0), {"preset": (4, False), "remedied": (8, True)}),
+                  "mask IoU", (32, 0), {"preset": (4, False), "plain": (4, False), "remedied": (8, True)}),
     "vit_s": Model("ViT-S saliency", "vit_s_focus.onnx", ["--preprocess", "imagenet"], "heatmap", "map agreement",
                    (16, 15), {"preset": (2, False), "remedied": (2, False)}),
     "unet": Model("Terrain diffusion UNet", "terrain_unet.onnx", [], "tensor", "signal share",
                   (8, 8), {"plain": (2, False), "further": (2, False)},
-                  extra=["--quantize-attention", "--no-remedy", "search-ranges"] + UNET_FLOAT),
+                  extra=["--quantize-attention"] + UNET_FLOAT, given=("migrate", "clip-weights", "correct-bias")),
 }
+
+
+class OutOfTime(Exception):
+    """Not even the recipes of a model could be measured."""
 
 
 def say(text):
@@ -71,20 +79,23 @@ def say(text):
 class Bench:
     """Runs the binary and remembers what it answered."""
 
-    def __init__(self, octavo, work, threads):
-        self.octavo, self.work, self.threads = octavo, work, threads
+    def __init__(self, octavo, work, threads, minutes=0):
+        self.octavo, self.work, self.threads, self.minutes = octavo, work, threads, minutes
         self.environment = dict(os.environ, OMP_WAIT_POLICY="passive")
         self.environment.setdefault("OCTAVO_DATA_DIR", str(ROOT))
         self.started = time.monotonic()
         (work / "results").mkdir(parents=True, exist_ok=True)
 
     def run(self, what, *arguments, ok=(0,)):
-        """The JSON that the command answers."""
+        """The JSON that the command answers; None when time is up."""
         words = [str(word) for word in arguments]
         key = hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
         answer = self.work / "results" / f"{key}.json"
         if not answer.exists():
             begin, part = time.monotonic(), answer.with_suffix(".part")
+            if self.minutes and begin - self.started > 60 * self.minutes:
+                say(f"time is up: {what} is left out")
+                return None
             done = subprocess.run([self.octavo, *words, "--threads", str(self.threads), "--json", part],
                                   capture_output=True, text=True, env=self.environment, cwd=self.work)
             if done.returncode not in ok:
@@ -151,24 +162,25 @@ class Study:
         self.recipes = {"preset": self.quantize("TensorRT 8's way", PRESET), "symmetric": self.quantize("symmetric", SYMMETRIC),
                         "plain": self.quantize("plain", PLAIN)}
         extra = list(self.model.extra)
-        best = self.quantize("with remedies", extra)
-        never = [name for flag, name in zip(extra, extra[1:]) if flag == "--no-remedy"]
-        self.remedies = list(dict.fromkeys([remedy["name"] for remedy in best["remedies"]] + never))
-        self.kept = [remedy["name"] for remedy in best["remedies"] if remedy["kept"]]
+        best = self.quantize("with remedies", extra + (only(self.model.given, REMEDIES) if self.model.given else []))
+        self.kept = [remedy["name"] for remedy in best["remedies"] if remedy["kept"]] if best else []
         if extra:  # the same remedies without what else it does
-            self.recipes["remedied"] = self.quantize("remedies only", only(self.kept, self.remedies))
+            self.recipes["remedied"] = self.quantize("remedies only", only(self.kept, REMEDIES))
         self.recipes[self.model.best] = best
+        if not all(self.recipes.values()):
+            raise OutOfTime("time is up")
         self.best = self.model.best
         self.half = bench.run(f"{name}, FP16", "check-fp16", path, *self.data, ok=(0, 1))
+        self.layers = {key: self.sensitivity(key) for key in self.model.layers if key != self.best}
         self.ablate()
-        self.layers = {key: self.sensitivity(key) for key in (self.best, self.model.broken)}
+        self.layers[self.best] = self.sensitivity(self.best)
 
     def quantize(self, what, flags):
         out = self.bench.work / "models" / f"{self.name}-{hashlib.sha256(' '.join(flags).encode()).hexdigest()[:8]}.onnx"
         out.parent.mkdir(exist_ok=True)
         result = self.bench.run(f"{self.name}, {what}", "quantize", self.path, *self.data, "--check", self.check,
                                 *self.judging, *self.task, *flags, "-o", out)
-        return dict(result, recipe=f"{out}.recipe.json")
+        return result and dict(result, recipe=f"{out}.recipe.json")
 
     def sensitivity(self, key):
         count, without = self.model.layers[key]
@@ -179,22 +191,24 @@ class Study:
     def ablate(self):
         extra = list(self.model.extra)
         self.base = self.quantize("further, plain", extra + PLAIN) if extra else self.recipes["plain"]
-        self.ablation = []
+        self.ablation, self.rounded = [], None
+        if self.base is None:
+            return
         for remedy in self.recipes[self.best]["remedies"]:
             name = remedy["name"]
             row = {"name": name, "reason": remedy["reason"], "kept": remedy["kept"], "gain": remedy["gain_db"],
-                   "alone": None, "without": None}
+                   "alone": None, "without": None, "missing": False}
             if not remedy["reason"].startswith(NOT_APPLICABLE):
-                alone = self.quantize(f"{name} alone", extra + only([name], self.remedies))
-                if any(tried["kept"] for tried in alone["remedies"]):
+                alone = self.quantize(f"{name} alone", extra + only([name], REMEDIES))
+                if alone and any(tried["kept"] for tried in alone["remedies"]):
                     row["alone"] = alone
+                row["missing"] = alone is None
             if remedy["kept"]:
                 row["without"] = self.quantize(f"all but {name}",
-                                               extra + only([other for other in self.kept if other != name], self.remedies))
+                                               extra + only([other for other in self.kept if other != name], REMEDIES))
             self.ablation.append(row)
-        self.rounded = None
         if self.model.slow:
-            self.rounded = self.quantize("ada-round, too", extra + only(self.kept, self.remedies) + ["--remedy", "ada-round"])
+            self.rounded = self.quantize("ada-round, too", extra + only(self.kept, REMEDIES) + ["--remedy", "ada-round"])
 
 
 def db(value):
@@ -219,6 +233,9 @@ def recipes_table(study):
     names = {"preset": "`--preset tensorrt8-implicit`", "symmetric": "`--target tensorrt --no-remedy all --estimator minmax`",
              "plain": "`--no-remedy all`", "remedied": "remedies, as `quantize` does by itself",
              "further": "`--quantize-attention`, four convolutions in float"}
+    if study.model.given:
+        names["remedied"] = ", ".join(f"`{name}`" for name in study.model.given)
+        names["further"] = "the same, `--quantize-attention`, four convolutions in float"
     scored = study.task != []
     rows = []
     for key, result in study.recipes.items():
@@ -253,10 +270,10 @@ def layers_table(study, key):
         rows.append([f"`{layer['node']}`", layer["op"], f"{100 * layer['macs'] / macs:.2f} %", db(alone["local_sqnr_db"]),
                      db(alone["sqnr_db"]), *([human(alone["score"])] if scored else []),
                      "–" if noise is None else f"{100 * noise / total:.0f} %",
-                     gain(layer["without_sqnr_db"], whole["sqnr_db"]) if layer in known else "–",
+                     *([gain(layer["without_sqnr_db"], whole["sqnr_db"])] if known else []),
                      layer["reason"] or "–"])
     head = ["layer", "op", "MACs", "its own output, dB", "alone in INT8, dB", *([study.model.score] if scored else []),
-            "share of noise", "all but it, dB gained", "why"]
+            "share of noise", *(["all but it, dB gained"] if known else []), "why"]
     score = f"{study.model.score} {human(whole['score'])}, " if scored else ""
     title = {"preset": "As TensorRT 8 does it", "plain": "Plain", "remedied": "With remedies",
              "further": "With remedies and four convolutions in float"}[key]
@@ -270,19 +287,22 @@ def ablation_table(study):
     rows = []
     for row in study.ablation:
         alone, without = row["alone"], row["without"]
-        rows.append([f"`{row['name']}`", f"{db(alone['score'])} ({gain(alone['score'], base['score'])})" if alone else "–",
-                     f"{db(without['score'])} ({gain(without['score'], full['score'])})" if without else "–",
+        rows.append([f"`{row['name']}`", f"{db(alone['score'])} ({gain(alone['score'], base['score'])})" if alone else
+                     "not measured" if row["missing"] else "–",
+                     f"{db(without['score'])} ({gain(without['score'], full['score'])})" if without else
+                     "not measured" if row["kept"] else "–",
                      ("kept" if row["kept"] else "dropped") + (f" ({gain(row['gain'], 0)})" if row["gain"] else "") + ": "
                      + row["reason"]])
     if study.rounded:
         rows.append(["all kept and `ada-round`", "–",
                      f"{db(study.rounded['score'])} ({gain(study.rounded['score'], full['score'])})", "slow: on request only"])
-    head = ["remedy", f"alone over plain ({db(base['score'])})", f"all kept ({db(full['score'])}) but it", "`quantize` by itself (gain where it judges)"]
+    head = ["remedy", f"alone over plain ({db(base['score'])})", f"all kept ({db(full['score'])}) but it",
+            "`quantize` by itself (gain where it judges)"]
     return table(head, "lrrl", rows)
 
 
 def divisors_table(study):
-    """The steps that the broken recipe gives to linear attention's sums."""
+    """The steps that the preset gives to linear attention's sums."""
     largest = {finding["tensor"]: finding["magnitude"] for finding in study.half["findings"]}
     blocks = {tensor.rsplit("/", 1)[0] for tensor in largest}
     rows = []
@@ -318,11 +338,16 @@ def fp16_table(study):
 
 def tables_of(study):
     name = study.name
-    found = {f"{name} recipes": recipes_table(study), f"{name} ablation": ablation_table(study), f"{name} fp16": fp16_table(study)}
-    if study.task[1:2] == ["segment"]:
-        found[f"{name} divisors"] = divisors_table(study)
-    for kind, key in (("broken", study.model.broken), ("mended", study.best)):
-        found[f"{name} {kind}"] = layers_table(study, key)
+    found = {f"{name} recipes": recipes_table(study)}
+    if study.ablation:
+        found[f"{name} ablation"] = ablation_table(study)
+    if study.half:
+        found[f"{name} fp16"] = fp16_table(study)
+        if study.task[1:2] == ["segment"]:
+            found[f"{name} divisors"] = divisors_table(study)
+    for key, report in study.layers.items():
+        if report:
+            found[f"{name} layers {key}"] = layers_table(study, key)
     return found
 
 
@@ -350,13 +375,14 @@ def main():
     parser.add_argument("--octavo", type=pathlib.Path, default=ROOT / "build/release/octavo")
     parser.add_argument("--work", type=pathlib.Path, help="folder that keeps what was measured")
     parser.add_argument("--threads", type=int, default=0, help="0: every core")
+    parser.add_argument("--minutes", type=float, default=0, help="begin nothing new after as many; 0: no limit")
     args = parser.parse_args()
     if not args.octavo.exists():
         raise SystemExit(f"{args.octavo} is not there: run make, or name it by --octavo")
     shared = ROOT.parent / "shared/images"
     pictures = args.pictures or (shared if shared.is_dir() else None)
     with tempfile.TemporaryDirectory() as temporary:
-        bench = Bench(args.octavo.resolve(), (args.work or pathlib.Path(temporary)).resolve(), args.threads)
+        bench = Bench(args.octavo.resolve(), (args.work or pathlib.Path(temporary)).resolve(), args.threads, args.minutes)
         sources = Sources(bench, pictures and pictures.resolve())
         cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")),
                    platform.machine())
@@ -370,7 +396,7 @@ def main():
                 continue
             try:
                 tables.update(tables_of(Study(bench, sources, name, path.resolve())))
-            except ImportError as error:
+            except (ImportError, OutOfTime) as error:
                 say(f"{name}: left out, {error}")
         if args.write:
             write_tables(args.write, tables)
