@@ -43,16 +43,15 @@ PRESET, SYMMETRIC, PLAIN = ["--preset", "tensorrt8-implicit"], ["--target", "ten
 class Model:
     """One model: where it is, how it is fed and judged."""
 
-    def __init__(self, title, path, inputs, task, score, samples, layers, slow=False, extra=(), given=()):
+    def __init__(self, title, path, inputs, task, score, samples, layers, extra=(), given=()):
         self.title, self.path, self.inputs, self.task, self.score = title, path, inputs, task, score
         self.calibrating, self.judging = samples  # how many; 0: all
         # The recipes whose layers are looked into, the best one last: how many samples judge, and whether the model with
         # all but each layer in INT8 is measured, too.
         self.layers = layers
         self.best = list(layers)[-1]
-        self.slow = slow    # whether ada-round is measured
         self.extra = extra  # flags of the recipe that goes further than the remedies
-        self.given = given  # remedies that are applied unjudged, where judging takes too long; otherwise `quantize` judges
+        self.given = given  # remedies that are applied unjudged, where judging takes too long
 
 
 MODELS = {
@@ -127,7 +126,8 @@ class Sources:
         """(calibrating flags, folder that judges, flags of the task)"""
         model = MODELS[name]
         if name == "unet":
-            return ["--data", self.noise("calibration", 1000, model.calibrating)], self.noise("check", 0, model.calibrating), []
+            check = self.noise("check", 0, model.judging)
+            return ["--data", self.noise("calibration", 1000, model.calibrating)], check, []
         task = ["--task", model.task] + (["--prompts", self.prompts] if model.task == "segment" else [])
         return ["--data", self.calibration, "--count", model.calibrating] + model.inputs, self.check, task
 
@@ -159,8 +159,8 @@ class Study:
         self.bench, self.name, self.model, self.path = bench, name, MODELS[name], path
         self.data, self.check, self.task = sources.of(name)
         self.judging = ["--judging-samples", self.model.judging] if self.model.judging else []
-        self.recipes = {"preset": self.quantize("TensorRT 8's way", PRESET), "symmetric": self.quantize("symmetric", SYMMETRIC),
-                        "plain": self.quantize("plain", PLAIN)}
+        self.recipes = {"preset": self.quantize("TensorRT 8's way", PRESET),
+                        "symmetric": self.quantize("symmetric", SYMMETRIC), "plain": self.quantize("plain", PLAIN)}
         extra = list(self.model.extra)
         best = self.quantize("with remedies", extra + (only(self.model.given, REMEDIES) if self.model.given else []))
         self.kept = [remedy["name"] for remedy in best["remedies"] if remedy["kept"]] if best else []
@@ -191,7 +191,7 @@ class Study:
     def ablate(self):
         extra = list(self.model.extra)
         self.base = self.quantize("further, plain", extra + PLAIN) if extra else self.recipes["plain"]
-        self.ablation, self.rounded = [], None
+        self.ablation = []
         if self.base is None:
             return
         for remedy in self.recipes[self.best]["remedies"]:
@@ -207,8 +207,6 @@ class Study:
                 row["without"] = self.quantize(f"all but {name}",
                                                extra + only([other for other in self.kept if other != name], REMEDIES))
             self.ablation.append(row)
-        if self.model.slow:
-            self.rounded = self.quantize("ada-round, too", extra + only(self.kept, REMEDIES) + ["--remedy", "ada-round"])
 
 
 def db(value):
@@ -293,9 +291,6 @@ def ablation_table(study):
                      "not measured" if row["kept"] else "–",
                      ("kept" if row["kept"] else "dropped") + (f" ({gain(row['gain'], 0)})" if row["gain"] else "") + ": "
                      + row["reason"]])
-    if study.rounded:
-        rows.append(["all kept and `ada-round`", "–",
-                     f"{db(study.rounded['score'])} ({gain(study.rounded['score'], full['score'])})", "slow: on request only"])
     head = ["remedy", f"alone over plain ({db(base['score'])})", f"all kept ({db(full['score'])}) but it",
             "`quantize` by itself (gain where it judges)"]
     return table(head, "lrrl", rows)
