@@ -150,7 +150,8 @@ void AddJudgeCommand(CLI::App& app, Action& action) {
       ->type_name("N")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
   command->add_option("--least", flags->least, "Exit code 1 when a model's mean score is below this")
-      ->type_name("SCORE");
+      ->type_name("SCORE")
+      ->check(CLI::Range(0.0, 1.0));
   flags->engine.AddTo(*command);
   flags->report.AddFlag(*command);
   command->callback([=, &action] { action = [=] { return JudgeCommand(*flags); }; });

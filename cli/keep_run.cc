@@ -37,7 +37,7 @@ std::optional<double> ParseShare(std::string text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || text.empty()) return std::nullopt;
   if (percent) value /= 100;
-  return value > 0 && value <= 1 ? std::optional(value) : std::nullopt;
+  return value >= 0 && value <= 1 ? std::optional(value) : std::nullopt;
 }
 
 Result<KeepBudget> ParseBudget(const std::vector<std::string>& flags) {
@@ -46,7 +46,7 @@ Result<KeepBudget> ParseBudget(const std::vector<std::string>& flags) {
     const size_t sign = flag.find('=');
     const std::string name = flag.substr(0, sign);
     const auto share = sign == std::string::npos ? std::nullopt : ParseShare(flag.substr(sign + 1));
-    if (!share || (name != "latency" && name != "int8-macs")) {
+    if (!share || (name != "latency" && name != "int8-macs") || (name == "latency" && *share == 0)) {
       return InvalidArgument(
           fmt::format("--budget {}: write latency=60% (of FP32's, at most) or int8-macs=90% (at least)", flag));
     }
@@ -64,7 +64,8 @@ class KeepProgress {
       bar_.reset();
       return;
     }
-    if (bar_ == nullptr || done <= 1) bar_ = std::make_unique<Progress>("measuring layers", static_cast<int64_t>(total));
+    if (bar_ == nullptr || done <= 1)
+      bar_ = std::make_unique<Progress>("measuring layers", static_cast<int64_t>(total));
     bar_->Step();
   }
 
@@ -94,7 +95,9 @@ void KeepFlags::AddTo(CLI::App& command) {
                   "95 % confidence for those never seen; exit code 3 when that cannot be reached")
       ->type_name("SCORE")
       ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--keep-p5", p5, "The same for the 5th percentile")->type_name("SCORE")->check(CLI::Range(0.0, 1.0));
+  command.add_option("--keep-p5", p5, "The same for the 5th percentile")
+      ->type_name("SCORE")
+      ->check(CLI::Range(0.0, 1.0));
   AddRepeatable(command, "--budget", budget,
                 "What --keep must not give up: latency=60% (of FP32's, at most) or int8-macs=90% (at least; default "
                 "50%); repeatable")
@@ -115,7 +118,9 @@ Status KeepFlags::Check() const {
   if (!wanted() && (p5 || !budget.empty() || !raise_to.empty() || !costs.empty())) {
     return InvalidArgument("--keep-p5, --budget, --raise-to and --costs go with --keep");
   }
-  if (wanted() && *mean == 0) return InvalidArgument("--keep 0 keeps nothing: name a score such as 0.99");
+  // Range lets NaN pass.
+  if (wanted() && !(*mean > 0)) return InvalidArgument("--keep 0 keeps nothing: name a score such as 0.99");
+  if (p5 && !(*p5 > 0)) return InvalidArgument("--keep-p5 0 keeps nothing: name a score such as 0.95");
   return ParseBudget(budget).status();
 }
 
@@ -134,7 +139,8 @@ Result<KeepResult> RunKeep(const KeepFlags& flags, const Graph& prepared, const 
 
 void PrintKeep(const Report& report, const KeepResult& result, std::string_view score_name) {
   const KeepOutcome& outcome = result.outcome;
-  Table table("lrrrrrrrl", {"raised", std::string(score_name), "at least", "p5", "SQNR dB", "ms", "INT8 MACs", "MB", ""});
+  Table table("lrrrrrrrl",
+              {"raised", std::string(score_name), "at least", "p5", "SQNR dB", "ms", "INT8 MACs", "MB", ""});
   for (const FrontPoint& point : outcome.walked) {
     table.AddRow({point.last.empty() ? "none" : fmt::format("{}: {}", point.raised, point.last),
                   fmt::format("{:.4f}", point.score.mean), fmt::format("{:.4f}", point.mean_bound),
@@ -147,8 +153,9 @@ void PrintKeep(const Report& report, const KeepResult& result, std::string_view 
                outcome.int8_milliseconds);
   const Verdict& v = outcome.verdict;
   if (outcome.met) {
-    report.Print("{} {:.4f} on {} held-out samples, at least {:.4f} with 95 % confidence: the goal {:g} is met\n",
-                 score_name, v.score.mean, v.scores.size(), v.mean_bound, result.goal.mean);
+    report.Print("{} {:.4f} on {} held-out samples, at least {:.4f} with 95 % confidence: the goal {:g} is met{}\n",
+                 score_name, v.score.mean, v.scores.size(), v.mean_bound, result.goal.mean,
+                 result.goal.p5 ? fmt::format("; p5 at least {:.4f}, wanted {:g}", v.p5_bound, *result.goal.p5) : "");
     return;
   }
   report.Print("the goal is missed: {} {:.4f} on {} held-out samples, at least {:.4f}; wanted {:g}{}\n", score_name,

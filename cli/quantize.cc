@@ -50,7 +50,9 @@ struct QuantizeFlags {
   std::string output, recipe_out, cache_out;
   Report report;
 
-  int sources() const { return static_cast<int>(!split.data.empty()) + !stats.empty() + !recipe.empty() + !cache.empty(); }
+  int sources() const {
+    return static_cast<int>(!split.data.empty()) + !stats.empty() + !recipe.empty() + !cache.empty();
+  }
   bool NeedsJudge() const { return !task.task.empty() || keep.wanted(); }
   std::string RecipePath() const { return recipe_out.empty() ? output + ".recipe.json" : recipe_out; }
 };
@@ -213,8 +215,7 @@ Result<Recipe> DecideFrom(const QuantizeFlags& flags, Sources& sources) {
   // What cannot be decided is found before hours of calibration, not after them.
   OCTAVO_RETURN_IF_ERROR(CheckPolicy(sources.prepared, flags.policy));
   if (sources.data) {
-    OCTAVO_ASSIGN(sources.stats,
-                  CalibrateWithProgress(sources.prepared, *sources.data, flags.threads, flags.memory));
+    OCTAVO_ASSIGN(sources.stats, CalibrateWithProgress(sources.prepared, *sources.data, flags.threads, flags.memory));
   }
   if (WhyNoRemedies(flags).empty()) return DecideRemedied(flags, sources);
   auto recipe = Decide(sources.prepared, *sources.stats, flags.policy);
@@ -230,11 +231,18 @@ Result<std::unique_ptr<Judge>> OpenJudge(const QuantizeFlags& flags, const Sourc
   SweepProgress progress("running FP32", "samples");
   options.progress = [&](size_t done, size_t total) { progress(done, total); };
   OCTAVO_ASSIGN(Judge judge, Judge::Create(sources.prepared, judged.data, std::move(judged.task), options));
+  if (flags.keep.wanted() && judge.units() < kLeastJudgingSamples) {  // before calibration, not after it
+    return InvalidArgument(fmt::format(
+        "--keep: {} samples judge, and a bound on what unseen ones will score needs {} at least: give more in --data, "
+        "or others in --check",
+        judge.units(), kLeastJudgingSamples));
+  }
   return std::make_unique<Judge>(std::move(judge));
 }
 
 // The search, on top of what was decided; its statistics are of the rewritten model, whose scales the recipe has.
-Result<KeepResult> Search(const QuantizeFlags& flags, const Sources& sources, const Recipe& recipe, const Judge& judge) {
+Result<KeepResult> Search(const QuantizeFlags& flags, const Sources& sources, const Recipe& recipe,
+                          const Judge& judge) {
   Recipe unbiased = recipe;
   unbiased.biases.clear();
   OCTAVO_ASSIGN(const Graph rewritten, RewriteByRecipe(sources.prepared, unbiased));
@@ -345,8 +353,9 @@ void PrintSummary(const QuantizeFlags& flags, const Recipe& recipe, const Outcom
   if (outcome.kept) PrintKeep(flags.report, *outcome.kept, outcome.score_name);
   if (outcome.verdict) {
     const Verdict& v = *outcome.verdict;
-    flags.report.Print("{} {:.4f} (p5 {:.4f}) over {} questions about {} samples; mean at least {:.4f} with 95 % confidence\n",
-                       outcome.score_name, v.score.mean, v.score.p5, v.score.count, v.scores.size(), v.mean_bound);
+    flags.report.Print(
+        "{} {:.4f} (p5 {:.4f}) over {} questions about {} samples; mean at least {:.4f} with 95 % confidence\n",
+        outcome.score_name, v.score.mean, v.score.p5, v.score.count, v.scores.size(), v.mean_bound);
     if (v.candidate_truth) {
       flags.report.Print("against what people drew: {:.4f}, FP32 has {:.4f}\n", *v.candidate_truth, *v.reference_truth);
     }
@@ -508,15 +517,15 @@ void AddPolicyFlags(CLI::App& command, QuantizeFlags& flags) {
 }  // namespace
 
 void AddQuantizeCommand(CLI::App& app, Action& action) {
-  CLI::App* command =
-      AddSubcommand(app, "quantize", "Write a model with INT8 weights and activations as Q/DQ",
-                    {"octavo quantize vit.onnx --data photos --preprocess imagenet -o vit.int8.onnx",
-                     "octavo quantize encoder.onnx --stats encoder.stats --target tensorrt -o encoder.qdq.onnx",
-                     "octavo quantize encoder.onnx --stats encoder.stats --keep-float '/neck/*' --keep-float depthwise "
-                     "--check photos --preprocess sam -o mixed.onnx",
-                     "octavo quantize encoder.onnx --data photos --preprocess sam --task segment --decoder decoder.onnx --keep 0.99 "
-                     "--budget int8-macs=90% -o kept.onnx",
-                     "octavo quantize encoder.onnx --recipe encoder.qdq.onnx.recipe.json -o again.onnx"});
+  CLI::App* command = AddSubcommand(
+      app, "quantize", "Write a model with INT8 weights and activations as Q/DQ",
+      {"octavo quantize vit.onnx --data photos --preprocess imagenet -o vit.int8.onnx",
+       "octavo quantize encoder.onnx --stats encoder.stats --target tensorrt -o encoder.qdq.onnx",
+       "octavo quantize encoder.onnx --stats encoder.stats --keep-float '/neck/*' --keep-float depthwise "
+       "--check photos --preprocess sam -o mixed.onnx",
+       "octavo quantize encoder.onnx --data photos --preprocess sam --task segment --decoder decoder.onnx --keep 0.99 "
+       "--budget int8-macs=90% -o kept.onnx",
+       "octavo quantize encoder.onnx --recipe encoder.qdq.onnx.recipe.json -o again.onnx"});
   auto flags = std::make_shared<QuantizeFlags>();
   command->add_option("MODEL", flags->model, "ONNX file, not quantized")->required();
   AddSourceFlags(*command, *flags);

@@ -101,8 +101,10 @@ Result<SensitivityReport> Measure(const SensitivityFlags& flags, const Setup& se
   OCTAVO_ASSIGN(options.memory_bytes, ParseByteSize(flags.memory));
   options.checkpoint = flags.Checkpoint();
   options.resume = flags.resume;
-  options.settings = fmt::format("{} {} {}", DescribePreprocess(flags.task.preprocess), flags.task.Name(),
-                                 flags.split.check.empty() ? flags.split.data : flags.split.check);
+  options.settings =
+      fmt::format("{} {} {} {} {} {} {} {}", DescribePreprocess(flags.task.preprocess), flags.task.Name(),
+                  flags.split.check.empty() ? flags.split.data : flags.split.check, flags.task.decoder,
+                  flags.task.encoder, flags.task.prompts, flags.task.points, flags.task.boxes);
   options.stop = &StopOnSignals::requested;
   LayerCosts costs;
   if (!flags.no_times) {
@@ -139,11 +141,10 @@ void PrintLayers(const SensitivityFlags& flags, const Setup& setup, const Sensit
   size_t listed = 0;
   for (const LayerSensitivity& layer : report.layers) {
     if (flags.top > 0 && ++listed > static_cast<size_t>(flags.top)) break;
-    std::vector<std::string> row = {layer.node, layer.op,
-                                    fmt::format("{:.1f}", static_cast<double>(layer.macs) / 1e6)};
+    std::vector<std::string> row = {layer.node, layer.op, fmt::format("{:.1f}", static_cast<double>(layer.macs) / 1e6)};
     for (const PrecisionEffect& effect : layer.alone) {
-      row.insert(row.end(), {Decibels(effect.local_sqnr_db), fmt::format("{:.5f}", effect.score),
-                             Decibels(effect.sqnr_db)});
+      row.insert(row.end(),
+                 {Decibels(effect.local_sqnr_db), fmt::format("{:.5f}", effect.score), Decibels(effect.sqnr_db)});
     }
     if (!flags.no_without)
       row.insert(row.end(), {fmt::format("{:.5f}", layer.without_score), Decibels(layer.without_sqnr_db)});
@@ -164,8 +165,10 @@ void PrintLayers(const SensitivityFlags& flags, const Setup& setup, const Sensit
 Result<ExitCode> RunSensitivity(SensitivityFlags flags) {
   const Stopwatch stopwatch;
   OCTAVO_RETURN_IF_ERROR(flags.task.Check());
-  if (flags.split.data.empty()) return InvalidArgument("--data is missing: a folder of samples to calibrate and judge on");
+  if (flags.split.data.empty())
+    return InvalidArgument("--data is missing: a folder of samples to calibrate and judge on");
   OCTAVO_ASSIGN(flags.policy.estimator.estimator, ParseEstimator(flags.estimator));
+  OCTAVO_RETURN_IF_ERROR(ParseByteSize(flags.memory).status());  // before a long calibration, not after it
   if (flags.split.calibration_samples == 0) flags.split.calibration_samples = kCalibrationSamples;
   if (flags.split.judging_samples == 0) flags.split.judging_samples = kJudgingSamples;
   Setup setup;
@@ -208,8 +211,7 @@ void AddSensitivityCommand(CLI::App& app, Action& action) {
   flags->task.AddTo(*command, false);
   command->add_option("--recipe", flags->recipe, "Decisions to look into (default: plain INT8, without remedies)")
       ->type_name("FILE");
-  command->add_option("--target", flags->policy.target, "Whose rules Q/DQ follow (default: octavo)")
-      ->type_name("NAME");
+  command->add_option("--target", flags->policy.target, "Whose rules Q/DQ follow (default: octavo)")->type_name("NAME");
   command->add_option("--preset", flags->policy.preset, "Decide as another tool would")
       ->type_name("tensorrt8-implicit");
   command->add_option("--estimator", flags->estimator, "How ranges are read off the statistics (default: mse)")
@@ -223,7 +225,9 @@ void AddSensitivityCommand(CLI::App& app, Action& action) {
   command->add_flag("--no-without", flags->no_without, "Leave out the model in INT8 with one layer in FP32");
   command->add_flag("--no-times", flags->no_times, "Leave out what each layer's INT8 saves on this machine");
   command->add_option("--memory", flags->memory, "What cached activations may take (default: 2G)")->type_name("SIZE");
-  command->add_option("--top", flags->top, "Rows to print; 0: all (default: 30)")->type_name("N")->check(CLI::Range(0, 1 << 30));
+  command->add_option("--top", flags->top, "Rows to print; 0: all (default: 30)")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1 << 30));
   command->add_option("-o,--output", flags->output, "File for the result as JSON")->type_name("FILE.json");
   command->add_option("--csv", flags->csv, "File for the result as CSV")->type_name("FILE.csv");
   command->add_flag("--resume", flags->resume,

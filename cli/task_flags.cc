@@ -56,9 +56,13 @@ void TaskFlags::AddTo(CLI::App& command, bool with_candidate) {
 }
 
 Status TaskFlags::Check() const {
-  if (Name() == "segment") return {};
+  if (Name() == "segment") {
+    if (encoder.empty() || (decoder.empty() && candidate_decoder.empty())) return {};
+    return InvalidArgument(
+        "with --encoder the model is the decoder: --decoder and --candidate-decoder do not go with it");
+  }
   if (!decoder.empty() || !candidate_decoder.empty() || !encoder.empty() || !prompts.empty()) {
-    return InvalidArgument("--decoder, --encoder and --prompts go with --task segment");
+    return InvalidArgument("--decoder, --candidate-decoder, --encoder and --prompts go with --task segment");
   }
   return {};
 }

@@ -27,12 +27,13 @@ struct Verdict {
   double p5_bound = 0;                      // the 5th percentile's, see LowerBoundOfP5
   double sqnr_db = 0;                       // of the worst output over all samples; see TensorDifference
   double noise = 0;                         // 10^(-sqnr_db / 10): error energy over signal energy
-  std::vector<std::vector<double>> scores;  // by sample
+  std::vector<std::vector<double>> scores;  // by sample; those of a unit (Task::unit) together
   // Where people drew what is right: mean score of the FP32 model and of the candidate against that.
   std::optional<double> reference_truth, candidate_truth;
 };
 
-// Questions of one sample depend on each other, samples do not: both bounds take whole samples as the unit.
+// Questions of one sample depend on each other, samples do not: both bounds take whole samples as the unit, and whole
+// pictures where each sample is one prompt (Task::unit).
 inline constexpr double kConfidence = 0.95;
 // Below this many samples a bound says little and is refused by searches.
 inline constexpr size_t kLeastJudgingSamples = 8;
@@ -72,6 +73,8 @@ class Judge {
 
   const Task& task() const { return *task_; }
   size_t size() const { return samples_.size(); }
+  // Of the samples; what bounds rest on.
+  size_t units() const;
   int threads() const { return options_.threads; }
   // The FP32 model's outputs.
   const std::vector<Tensor>& reference(size_t sample) const { return reference_[sample]; }

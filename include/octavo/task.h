@@ -69,6 +69,8 @@ class Task {
   virtual Status Learn(size_t sample, std::span<const Tensor> outputs) = 0;
   // Errors: outputs that do not fit those that were learnt.
   virtual Result<Agreement> Judge(size_t sample, std::span<const Tensor> outputs) = 0;
+  // Samples of one unit depend on each other, units do not: prompts about one picture. Counted from 0 without gaps.
+  virtual size_t unit(size_t sample) const { return sample; }
 };
 
 // All outputs, by AgreeOnTensors.
@@ -77,12 +79,12 @@ std::unique_ptr<Task> MakeTensorTask();
 std::unique_ptr<Task> MakeHeatmapTask();
 
 struct SegmentTaskOptions {
-  // By picture; pictures that are not in it are asked with points of a grid, chosen by the FP32 model: those whose masks
-  // it believes in most, each mask once.
+  // By picture; pictures that are not in it are asked with points of a grid, chosen by the FP32 model: those whose
+  // masks it believes in most, each mask once.
   PromptBook prompts;
-  size_t most_points = 5;  // that a grid gives per picture
-  bool ask_boxes = false;  // ask with the boxes around those masks instead of the points
-  int grid = 6;            // points along each side
+  size_t most_points = 5;    // that a grid gives per picture
+  bool ask_boxes = false;    // ask with the boxes around those masks instead of the points
+  int grid = 6;              // points along each side
   int coordinate_frame = 0;  // see SegmenterOptions
   int threads = 0;
 };

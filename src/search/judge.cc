@@ -113,6 +113,12 @@ Result<Judge> Judge::Create(const Graph& prepared, const Dataset& samples, std::
   return judge;
 }
 
+size_t Judge::units() const {
+  size_t count = 0;
+  for (size_t i = 0; i < size(); ++i) count = std::max(count, task_->unit(i) + 1);
+  return count;
+}
+
 Result<std::map<std::string, Tensor>> Judge::Inputs(size_t sample) const {
   if (sample < inputs_.size()) return inputs_[sample];
   return samples_.Load(sample);
@@ -139,6 +145,7 @@ Result<double> Judge::Noise(const Runner& run, size_t samples) const {
 
 Result<Verdict> Judge::Score(const Runner& run) const {
   Verdict verdict;
+  verdict.scores.resize(units());
   std::vector<double> all, reference_truth, candidate_truth;
   std::vector<TensorComparison> comparisons;
   for (size_t i = 0; i < size(); ++i) {
@@ -148,7 +155,8 @@ Result<Verdict> Judge::Score(const Runner& run) const {
     all.insert(all.end(), agreement.scores.begin(), agreement.scores.end());
     reference_truth.insert(reference_truth.end(), agreement.reference_truth.begin(), agreement.reference_truth.end());
     candidate_truth.insert(candidate_truth.end(), agreement.candidate_truth.begin(), agreement.candidate_truth.end());
-    verdict.scores.push_back(std::move(agreement.scores));
+    auto& scores = verdict.scores[task_->unit(i)];
+    scores.insert(scores.end(), agreement.scores.begin(), agreement.scores.end());
   }
   OCTAVO_ASSIGN(verdict.score, Summarize(std::move(all)));
   verdict.mean_bound = LowerBoundOfMean(verdict.scores);

@@ -89,13 +89,11 @@ class KeepSearch {
   }
 
   Recipe With(const Recipe& recipe, const Precisions& raised) const {
-    return WithPrecisions(recipe, rewritten_, [&](const std::string& node) { return In(raised, node); },
-                          "raised to keep the quality");
+    return WithPrecisions(
+        recipe, rewritten_, [&](const std::string& node) { return In(raised, node); }, "raised to keep the quality");
   }
   Recipe Full(const Precisions& raised) const { return With(recipe_, raised); }
-  Result<Graph> Apply(const Precisions& raised) const {
-    return ApplyRecipe(rewritten_, With(quantization_, raised));
-  }
+  Result<Graph> Apply(const Precisions& raised) const { return ApplyRecipe(rewritten_, With(quantization_, raised)); }
   double Milliseconds(const Precisions& raised) const {
     return options_.costs.Total([&](const std::string& node) { return In(raised, node); });
   }
@@ -163,8 +161,7 @@ class KeepSearch {
   bool FitsBudget(const Move& move) const {
     Precisions raised = raised_;
     raised[move.node] = move.to;
-    if (options_.budget.latency &&
-        Milliseconds(raised) > *options_.budget.latency * outcome_.fp32_milliseconds) {
+    if (options_.budget.latency && Milliseconds(raised) > *options_.budget.latency * outcome_.fp32_milliseconds) {
       return false;
     }
     int64_t lost = 0;
@@ -234,7 +231,8 @@ class KeepSearch {
     std::stable_sort(best.begin(), best.end(), [&](const auto& a, const auto& b) { return promise_[a] > promise_[b]; });
     if (best.size() > kMeasuredAgain && !everything_) best.resize(kMeasuredAgain);
     everything_ = false;
-    std::erase_if(names, [&](const std::string& name) { return std::find(best.begin(), best.end(), name) == best.end(); });
+    std::erase_if(names,
+                  [&](const std::string& name) { return std::find(best.begin(), best.end(), name) == best.end(); });
     return names;
   }
 
@@ -244,10 +242,12 @@ class KeepSearch {
     SessionOptions session_options;
     session_options.threads = judge_.threads();
     OCTAVO_ASSIGN(Session session, Session::Create(base, session_options));
-    return judge_.Noise([&](size_t sample) -> Result<std::vector<Tensor>> {
-      OCTAVO_ASSIGN(const auto inputs, judge_.Inputs(sample));
-      return session.Run(inputs);
-    }, kGainSamples);
+    return judge_.Noise(
+        [&](size_t sample) -> Result<std::vector<Tensor>> {
+          OCTAVO_ASSIGN(const auto inputs, judge_.Inputs(sample));
+          return session.Run(inputs);
+        },
+        kGainSamples);
   }
 
   std::vector<DType> Better(DType now) const {
@@ -298,8 +298,8 @@ class KeepSearch {
       point.on_front = std::none_of(outcome_.walked.begin(), outcome_.walked.end(), [&](const FrontPoint& other) {
         const bool as_good = other.score.mean >= point.score.mean && other.milliseconds <= point.milliseconds &&
                              other.bytes <= point.bytes;
-        const bool better = other.score.mean > point.score.mean || other.milliseconds < point.milliseconds ||
-                            other.bytes < point.bytes;
+        const bool better =
+            other.score.mean > point.score.mean || other.milliseconds < point.milliseconds || other.bytes < point.bytes;
         return as_good && better;
       });
     }
@@ -346,10 +346,10 @@ Status CheckOptions(const Graph& prepared, const Judge& judge, const KeepOptions
   if (!in_range(options.goal.mean) || (options.goal.p5 && !in_range(*options.goal.p5))) {
     return InvalidArgument("a goal is a score above 0 and up to 1, such as 0.99");
   }
-  if (judge.size() < kLeastJudgingSamples) {
-    return InvalidArgument(fmt::format(
-        "{} samples judge: a bound on what unseen ones will score needs {} at least; give more pictures", judge.size(),
-        kLeastJudgingSamples));
+  if (judge.units() < kLeastJudgingSamples) {
+    return InvalidArgument(
+        fmt::format("{} samples judge: a bound on what unseen ones will score needs {} at least; give more pictures",
+                    judge.units(), kLeastJudgingSamples));
   }
   if (!options.costs.fingerprint.empty() && options.costs.fingerprint != ModelFingerprint(prepared)) {
     return InvalidArgument("the costs are of another model (or of other input sizes); leave them out to measure anew");

@@ -2,6 +2,7 @@
 #include <bit>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <optional>
 
 #include "base/quote.h"
@@ -296,7 +297,12 @@ class GivenOutputs {
 class DecoderTask : public Task {
  public:
   DecoderTask(const DecoderSamples& samples, GivenOutputs given)
-      : samples_(samples), given_(std::move(given)), learned_(samples.questions.size()) {}
+      : samples_(samples), given_(std::move(given)), learned_(samples.questions.size()) {
+    std::map<std::string, size_t> pictures;
+    for (const DecoderSamples::Question& question : samples_.questions) {
+      units_.push_back(pictures.emplace(question.picture, pictures.size()).first->second);
+    }
+  }
 
   std::string_view name() const override { return "segment"; }
   std::string_view score_name() const override { return "mask IoU"; }
@@ -315,6 +321,8 @@ class DecoderTask : public Task {
     return learned_[sample].Judge(masks);
   }
 
+  size_t unit(size_t sample) const override { return units_[sample]; }
+
  private:
   Result<std::vector<SegmentedMask>> Masks(size_t sample, std::span<const Tensor> outputs) {
     OCTAVO_ASSIGN(const auto inputs, samples_.data.Load(sample));
@@ -324,6 +332,7 @@ class DecoderTask : public Task {
   const DecoderSamples samples_;
   GivenOutputs given_;
   std::vector<LearnedMasks> learned_;
+  std::vector<size_t> units_;  // by sample: its picture
 };
 
 Status CheckPictures(const Dataset& data) {

@@ -206,6 +206,11 @@ TEST_F(DecoderTaskTest, TheFp32DecoderScoresExactlyOne) {
   ASSERT_TRUE(same.ok()) << same.status().message();
   EXPECT_EQ(same->score.mean, 1);
   EXPECT_EQ(same->score.count, 3u);
+  // Two prompts are about one picture: what fails one fails the other, so that they are no two samples.
+  EXPECT_EQ(judge->units(), 2u);
+  ASSERT_EQ(same->scores.size(), 2u);
+  EXPECT_EQ(same->scores[0].size(), 2u);
+  EXPECT_EQ(same->scores[1].size(), 1u);
   EXPECT_EQ(same->noise, std::pow(10, -kIdenticalDb / 10));
   // The right half of the picture is white, and all of it was drawn.
   EXPECT_EQ(same->reference_truth, same->candidate_truth);
