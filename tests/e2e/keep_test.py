@@ -70,17 +70,17 @@ class Keep(unittest.TestCase):
 
 class Kept(Keep):
     def test_the_planted_layer_alone_is_raised(self):
-        report = self.keep("--keep", "0.999", "--raise-to", "fp32")
+        report = self.keep("--keep", "0.99", "--raise-to", "fp32")
         self.assertEqual(self.floats(), ["third"])
         self.assertTrue(report["keep"]["met"])
         verdict = report["verdict"]
         self.assertEqual(verdict["questions"], 12)  # of 24 samples half judge
-        self.assertGreaterEqual(verdict["mean_bound"], 0.999)
+        self.assertGreaterEqual(verdict["mean_bound"], 0.99)
         self.assertLessEqual(verdict["mean_bound"], verdict["score"])
         written = json.loads((self.folder / "q.onnx.keep.json").read_text())
         self.assertEqual(written, report["keep"])
         self.assertEqual([point["last"] for point in written["walked"]], ["", "third"])
-        self.assertLess(written["walked"][0]["mean_bound"], 0.999)
+        self.assertLess(written["walked"][0]["mean_bound"], 0.99)
         self.assertEqual(written["walked"][-1]["score"], verdict["score"])
         self.assertEqual(written["blame"][0]["node"], "third")
         self.assertIn("channel 2 ranges", written["blame"][0]["reason"])
@@ -89,11 +89,11 @@ class Kept(Keep):
         self.assertEqual(len(quantized), 6)  # an activation and a weight of three layers
 
     def test_costs_repeat_the_decisions(self):
-        self.keep("--keep", "0.999")
+        self.keep("--keep", "0.99")
         costs = json.loads((self.folder / "q.onnx.costs.json").read_text())
         self.assertEqual({layer["node"] for layer in costs["layers"]}, {"first", "second", "third", "fourth"})
         self.assertEqual(costs["threads"], 1)
-        self.keep("--keep", "0.999", "--costs", "q.onnx.costs.json", output="again.onnx")
+        self.keep("--keep", "0.99", "--costs", "q.onnx.costs.json", output="again.onnx")
         for suffix in ("", ".recipe.json", ".keep.json", ".costs.json"):
             self.assertEqual((self.folder / f"q.onnx{suffix}").read_bytes(), (self.folder / f"again.onnx{suffix}").read_bytes())
         # The recipe alone makes the model, too.
@@ -107,13 +107,13 @@ class Kept(Keep):
         self.assertEqual(report["int8_macs_share"], 1)
 
     def test_the_percentile(self):
-        report = self.keep("--keep", "0.5", "--keep-p5", "0.999", "--raise-to", "fp32")
+        report = self.keep("--keep", "0.5", "--keep-p5", "0.95", "--raise-to", "fp32")
         self.assertEqual(self.floats(), ["third"])
-        self.assertGreaterEqual(report["verdict"]["p5_bound"], 0.999)
+        self.assertGreaterEqual(report["verdict"]["p5_bound"], 0.95)
 
     def test_a_goal_that_is_missed(self):
         outcome = self.octavo("quantize", "planted.onnx", "--data", "data", "--no-remedy", "all", "--threads", "1", "-o", "q.onnx",
-                              "--keep", "0.999", "--budget", "int8-macs=90%", code=3)
+                              "--keep", "0.99", "--budget", "int8-macs=90%", code=3)
         self.assertIn("the goal is missed", outcome.stdout)
         self.assertRegex(outcome.stdout, r"layers to blame[^\n]*\n[-\s]*third ")
         self.assertEqual(self.floats(), [])  # the best within the budget is written all the same
@@ -124,12 +124,12 @@ class Kept(Keep):
         self.assertEqual(len(self.floats()), 4)
 
     def test_tensorrts_sums(self):
-        """TensorRT's rules quantize an Add, too, which has no 16 bits."""
+        """TensorRT's rules quantize an Add, too, which has no 16 bits; with everything in float32 nothing is lost."""
         model = onnx.load(self.folder / "planted.onnx")
         model.graph.node.append(onnx.helper.make_node("Add", ["y", "x"], ["z"], "sum"))
         model.graph.output[0].name = "z"
         onnx.save(model, self.folder / "planted.onnx")
-        report = self.keep("--keep", "1", "--target", "tensorrt", "--budget", "int8-macs=0", code=3)
+        report = self.keep("--keep", "1", "--target", "tensorrt", "--budget", "int8-macs=0")
         self.assertIn("third", self.floats())
         self.assertGreater(report["verdict"]["score"], 0.999)
 
