@@ -25,7 +25,8 @@ struct Verdict {
   ScoreSummary score;                       // over all questions of all samples
   double mean_bound = 0;                    // the mean's lower bound, see LowerBoundOfMean
   double p5_bound = 0;                      // the 5th percentile's, see LowerBoundOfP5
-  double sqnr_db = 0;                       // of the worst output over all samples; see TensorDifference
+  std::vector<TensorDifference> outputs;    // by output, over all samples
+  double sqnr_db = 0;                       // of the worst of them
   double noise = 0;                         // 10^(-sqnr_db / 10): error energy over signal energy
   std::vector<std::vector<double>> scores;  // by sample; those of a unit (Task::unit) together
   // Where people drew what is right: mean score of the FP32 model and of the candidate against that.

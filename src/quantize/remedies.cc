@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <numeric>
+#include <optional>
 
 #include "base/quote.h"
 #include "octavo/calibrate.h"
@@ -301,20 +303,17 @@ class RemedyTrials {
 
   // Over the first of these samples.
   Result<double> Measure(const Recipe& recipe, const std::vector<size_t>& samples) {
-    SessionOptions session;
-    session.threads = options_.threads;
     OCTAVO_ASSIGN(Graph quantized, ApplyRecipe(prepared_, recipe));
-    OCTAVO_ASSIGN(Session reference, Session::Create(prepared_, session));
-    OCTAVO_ASSIGN(Session judged, Session::Create(std::move(quantized), session));
+    OCTAVO_ASSIGN(Session judged, Open(std::move(quantized)));
     std::vector<TensorComparison> comparisons(prepared_.outputs.size());
     size_t used = 0;
     for (size_t i = 0; i < samples.size() && used < options_.samples; ++i) {
       const auto inputs = data_.Load(samples[i]);
       if (!inputs.ok()) continue;  // calibration has reported it
-      OCTAVO_ASSIGN(const auto expected, reference.Run(*inputs));
+      OCTAVO_ASSIGN(const auto* expected, Expected(samples[i], *inputs));
       OCTAVO_ASSIGN(const auto found, judged.Run(*inputs));
       for (size_t k = 0; k < comparisons.size(); ++k) {
-        OCTAVO_RETURN_IF_ERROR(comparisons[k].Add(expected[k], found[k]));
+        OCTAVO_RETURN_IF_ERROR(comparisons[k].Add((*expected)[k], found[k]));
       }
       ++used;
     }
@@ -322,6 +321,23 @@ class RemedyTrials {
     double worst = kIdenticalDb;
     for (const TensorComparison& comparison : comparisons) worst = std::min(worst, comparison.difference().sqnr_db);
     return worst;
+  }
+
+  Result<Session> Open(Graph graph) const {
+    SessionOptions session;
+    session.threads = options_.threads;
+    return Session::Create(std::move(graph), session);
+  }
+
+  // The float model's outputs for a sample. Every trial is compared with them: it runs once.
+  Result<const std::vector<Tensor>*> Expected(size_t sample, const std::map<std::string, Tensor>& inputs) {
+    const auto known = expected_.find(sample);
+    if (known != expected_.end()) return &known->second;
+    if (!reference_) {
+      OCTAVO_ASSIGN(reference_, Open(prepared_));
+    }
+    OCTAVO_ASSIGN(auto outputs, reference_->Run(inputs));
+    return &expected_.emplace(sample, std::move(outputs)).first->second;
   }
 
   // Ranges and powers of channels change little after these.
@@ -334,7 +350,9 @@ class RemedyTrials {
   const RemedyOptions& options_;
   RangeChoices ranges_;  // empty: the policy's estimator for all
   Recipe best_;
-  Graph graph_;  // prepared_, rewritten by best_ but for its biases
+  Graph graph_;                                     // prepared_, rewritten by best_ but for its biases
+  std::optional<Session> reference_;                // of prepared_; opened when it is first wanted
+  std::map<size_t, std::vector<Tensor>> expected_;  // by sample
 };
 
 }  // namespace

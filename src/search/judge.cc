@@ -161,6 +161,7 @@ Result<Verdict> Judge::Score(const Runner& run) const {
   OCTAVO_ASSIGN(verdict.score, Summarize(std::move(all)));
   verdict.mean_bound = LowerBoundOfMean(verdict.scores);
   verdict.p5_bound = LowerBoundOfP5(verdict.scores);
+  for (const TensorComparison& comparison : comparisons) verdict.outputs.push_back(comparison.difference());
   verdict.sqnr_db = WorstSqnr(comparisons);
   verdict.noise = NoiseOf(verdict.sqnr_db);
   if (!reference_truth.empty()) {
