@@ -40,11 +40,7 @@ Result<Judge> OpenJudge(const JudgeFlags& flags) {
   OCTAVO_ASSIGN(Dataset pictures, flags.task.OpenPictures(flags.data, reference));
   TruncateTo(pictures, flags.count, flags.data);
   OCTAVO_ASSIGN(JudgedSamples judged, flags.task.ToJudged(pictures, reference, flags.engine.threads));
-  JudgeOptions options;
-  options.threads = flags.engine.threads;
-  Progress progress("running " + flags.reference, static_cast<int64_t>(judged.data.size()), "samples");
-  options.progress = [&](size_t, size_t) { progress.Step(); };
-  auto judge = Judge::Create(reference, judged.data, std::move(judged.task), options);
+  auto judge = OpenJudge(reference, std::move(judged), flags.engine.threads, "running " + flags.reference);
   return judge.ok() ? std::move(judge) : Result<Judge>(judge.status().WithPrefix(flags.reference + ": "));
 }
 

@@ -15,18 +15,17 @@ namespace {
 
 constexpr size_t kListedBlame = 10;
 
-DType PrecisionNamed(const std::string& name) {
-  return name == "bf16" ? DType::kBFloat16 : name == "fp16" ? DType::kFloat16 : DType::kFloat32;
-}
-
 // What a target runs faster than float32 and keeps a layer's quality in.
-std::vector<DType> RaiseTo(const std::vector<std::string>& names, const std::string& target) {
+Result<std::vector<DType>> RaiseTo(const std::vector<std::string>& names, const std::string& target) {
   std::vector<DType> precisions;
-  for (const std::string& name : names) precisions.push_back(PrecisionNamed(name));
+  for (const std::string& name : names) {
+    OCTAVO_ASSIGN(const DType precision, ParseLayerPrecision(name));
+    precisions.push_back(precision);
+  }
   if (!precisions.empty()) return precisions;
-  if (target == "octavo") return {DType::kBFloat16, DType::kFloat32};
-  if (target == "tensorrt") return {DType::kFloat16, DType::kFloat32};
-  return {DType::kFloat32};
+  if (target == "octavo") return std::vector<DType>{DType::kBFloat16, DType::kFloat32};
+  if (target == "tensorrt") return std::vector<DType>{DType::kFloat16, DType::kFloat32};
+  return std::vector<DType>{DType::kFloat32};
 }
 
 // "60%" or "0.6".
@@ -129,7 +128,7 @@ Result<KeepResult> RunKeep(const KeepFlags& flags, const Graph& prepared, const 
   KeepOptions options;
   options.goal = {*flags.mean, flags.p5};
   OCTAVO_ASSIGN(options.budget, ParseBudget(flags.budget));
-  options.raise_to = RaiseTo(flags.raise_to, target);
+  OCTAVO_ASSIGN(options.raise_to, RaiseTo(flags.raise_to, target));
   OCTAVO_ASSIGN(options.costs, FindCosts(flags, prepared, recipe, judge, options.raise_to));
   KeepProgress progress;
   options.progress = [&](size_t done, size_t total, bool measuring) { progress(done, total, measuring); };
@@ -165,7 +164,7 @@ void PrintKeep(const Report& report, const KeepResult& result, std::string_view 
   for (size_t i = 0; i < std::min(kListedBlame, outcome.blame.size()); ++i) {
     const Blame& b = outcome.blame[i];
     blame.AddRow({b.node, fmt::format("{:.1f} %", 100 * b.noise_share), fmt::format("{:.2f}", b.milliseconds_saved),
-                  b.precision == DType::kInt8 ? "int8" : std::string(FloatPrecisionName(b.precision)), b.reason});
+                  std::string(LayerPrecisionName(b.precision)), b.reason});
   }
   blame.Print(report.stream());
 }

@@ -226,11 +226,7 @@ Result<Recipe> DecideFrom(const QuantizeFlags& flags, Sources& sources) {
 Result<std::unique_ptr<Judge>> OpenJudge(const QuantizeFlags& flags, const Sources& sources) {
   if (!flags.NeedsJudge()) return std::unique_ptr<Judge>();
   OCTAVO_ASSIGN(JudgedSamples judged, flags.task.ToJudged(*sources.judging, sources.model, flags.threads));
-  JudgeOptions options;
-  options.threads = flags.threads;
-  SweepProgress progress("running FP32", "samples");
-  options.progress = [&](size_t done, size_t total) { progress(done, total); };
-  OCTAVO_ASSIGN(Judge judge, Judge::Create(sources.prepared, judged.data, std::move(judged.task), options));
+  OCTAVO_ASSIGN(Judge judge, OpenJudge(sources.prepared, std::move(judged), flags.threads));
   if (flags.keep.wanted() && judge.units() < kLeastJudgingSamples) {  // before calibration, not after it
     return InvalidArgument(fmt::format(
         "--keep: {} samples judge, and a bound on what unseen ones will score needs {} at least: give more in --data, "
@@ -298,13 +294,18 @@ Status MeasureOutcome(const QuantizeFlags& flags, const Sources& sources, const 
   OCTAVO_RETURN_IF_ERROR(session.Prepare(dims));
   outcome.int8_macs_share = session.plan().int8_macs_share();
   if (!sources.judging) return {};
-  if (judge != nullptr) {
-    OCTAVO_ASSIGN(outcome.verdict, judge->Score(session));
-    outcome.score_name = judge->task().score_name();
+  if (judge == nullptr) {
+    OCTAVO_ASSIGN(const Dataset samples, flags.task.ToSamples(*sources.judging, sources.model, flags.threads));
+    outcome.samples = samples.size();
+    OCTAVO_ASSIGN(outcome.scores, Measure(sources.prepared, session, samples, flags.threads));
+    return {};
   }
-  OCTAVO_ASSIGN(const Dataset samples, flags.task.ToSamples(*sources.judging, sources.model, flags.threads));
-  outcome.samples = samples.size();
-  OCTAVO_ASSIGN(outcome.scores, Measure(sources.prepared, session, samples, flags.threads));
+  OCTAVO_ASSIGN(outcome.verdict, judge->Score(session));
+  outcome.score_name = judge->task().score_name();
+  outcome.samples = judge->size();
+  for (size_t k = 0; k < outcome.verdict->outputs.size(); ++k) {
+    outcome.scores.push_back({session.output_names()[k], outcome.verdict->outputs[k]});
+  }
   return {};
 }
 

@@ -66,11 +66,7 @@ Status PrepareModel(const SensitivityFlags& flags, Setup& setup) {
   if (!prepared.ok()) return prepared.status().WithPrefix(flags.model + ": ");
   setup.prepared = *std::move(prepared);
   OCTAVO_RETURN_IF_ERROR(CheckPolicy(setup.prepared, flags.policy));
-  JudgeOptions options;
-  options.threads = flags.threads;
-  SweepProgress progress("running FP32", "samples");
-  options.progress = [&](size_t done, size_t total) { progress(done, total); };
-  OCTAVO_ASSIGN(Judge judge, Judge::Create(setup.prepared, judged.data, std::move(judged.task), options));
+  OCTAVO_ASSIGN(Judge judge, OpenJudge(setup.prepared, std::move(judged), flags.threads));
   setup.judge = std::make_unique<Judge>(std::move(judge));
   return {};
 }
@@ -95,7 +91,8 @@ Result<SensitivityReport> Measure(const SensitivityFlags& flags, const Setup& se
   SensitivityOptions options;
   if (!flags.precisions.empty()) options.precisions.clear();
   for (const std::string& name : flags.precisions) {
-    options.precisions.push_back(name == "int8" ? DType::kInt8 : name == "bf16" ? DType::kBFloat16 : DType::kFloat16);
+    OCTAVO_ASSIGN(const DType precision, ParseLayerPrecision(name));
+    options.precisions.push_back(precision);
   }
   options.without = !flags.no_without;
   OCTAVO_ASSIGN(options.memory_bytes, ParseByteSize(flags.memory));
@@ -128,9 +125,7 @@ void PrintLayers(const SensitivityFlags& flags, const Setup& setup, const Sensit
   std::vector<std::string> header = {"layer", "op", "MMACs"};
   std::string alignment = "llr";
   for (const PrecisionEffect& effect : report.layers.front().alone) {
-    const std::string name = effect.precision == DType::kInt8       ? "int8"
-                             : effect.precision == DType::kBFloat16 ? "bf16"
-                                                                    : "fp16";
+    const std::string name(LayerPrecisionName(effect.precision));
     header.insert(header.end(), {name + " local dB", name + " score", name + " dB"});
     alignment += "rrr";
   }

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "calibration_run.h"
 #include "data_flags.h"
 #include "model_files.h"
 #include "octavo/onnx.h"
@@ -133,6 +134,14 @@ Result<JudgedSamples> TaskFlags::ToJudged(const Dataset& pictures, const Graph& 
   OCTAVO_ASSIGN(judged.task, MakeSegmentTask(pictures, model.value(model.inputs[0]), reference, options,
                                              candidate ? &*candidate : nullptr));
   return judged;
+}
+
+Result<Judge> OpenJudge(const Graph& reference, JudgedSamples judged, int threads, const std::string& what) {
+  JudgeOptions options;
+  options.threads = threads;
+  SweepProgress progress(what, "samples");
+  options.progress = [&](size_t done, size_t total) { progress(done, total); };
+  return Judge::Create(reference, judged.data, std::move(judged.task), options);
 }
 
 }  // namespace octavo::cli

@@ -8,6 +8,7 @@
 
 #include "octavo/dataset.h"
 #include "octavo/graph.h"
+#include "octavo/judge.h"
 #include "octavo/task.h"
 
 namespace octavo::cli {
@@ -48,5 +49,9 @@ struct TaskFlags {
   Result<Graph> LoadDecoder(const std::string& path) const;
   Result<SegmentTaskOptions> SegmentOptions(int threads) const;
 };
+
+// Runs `reference` over the samples, with a bar that is called `what`. Errors: Judge::Create's.
+Result<Judge> OpenJudge(const Graph& reference, JudgedSamples judged, int threads,
+                        const std::string& what = "running FP32");
 
 }  // namespace octavo::cli

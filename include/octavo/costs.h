@@ -15,6 +15,11 @@
 
 namespace octavo {
 
+// "int8", "bf16", "fp16", "fp32".
+std::string_view LayerPrecisionName(DType precision);
+// Errors: kInvalidArgument listing the names.
+Result<DType> ParseLayerPrecision(const std::string& name);
+
 struct LayerCosts {
   std::string fingerprint;  // of the prepared graph; see ModelFingerprint
   std::string isa;          // IsaInUse() where it was measured

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "octavo/costs.h"
 #include "octavo/graph.h"
 #include "octavo/quantize.h"
 
@@ -31,10 +32,5 @@ Recipe RewritesOnly(const Recipe& recipe);
 
 // What is left to do on the graph that RewritesOnly has made, for that graph.
 Recipe QuantizationOnly(const Recipe& recipe);
-
-// "int8", "bf16", "fp16", "fp32".
-std::string_view LayerPrecisionName(DType precision);
-// Errors: kInvalidArgument listing the names.
-Result<DType> ParseLayerPrecision(const std::string& name);
 
 }  // namespace octavo
