@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/test_files.h"
+
 namespace octavo {
 namespace {
 
@@ -16,13 +18,6 @@ using testing::HasSubstr;
 
 class FileTest : public testing::Test {
  protected:
-  void SetUp() override {
-    std::string pattern = fs::temp_directory_path() / "octavo_file_XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    folder_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   std::string Path(const std::string& name) const { return folder_ / name; }
   static std::string Text(const std::string& path) {
     const auto bytes = ReadFile(path, 1 << 20);
@@ -30,10 +25,10 @@ class FileTest : public testing::Test {
                       : bytes.status().message();
   }
   size_t FilesInFolder() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()));
+    return static_cast<size_t>(std::distance(fs::directory_iterator(folder_.path()), fs::directory_iterator()));
   }
 
-  fs::path folder_;
+  TemporaryFolder folder_;
 };
 
 TEST_F(FileTest, ReadsWhatWasWritten) {
@@ -61,9 +56,9 @@ TEST_F(FileTest, ErrorsNamePathAndReason) {
   ASSERT_FALSE(missing.ok());
   EXPECT_EQ(missing.status().code(), ErrorCode::kNotFound);
   EXPECT_THAT(missing.status().message(), HasSubstr(Path("none") + "': No such file or directory"));
-  EXPECT_THAT(ReadFile(folder_, 10).status().message(), HasSubstr("Is a directory"));
+  EXPECT_THAT(ReadFile(folder_.path(), 10).status().message(), HasSubstr("Is a directory"));
   EXPECT_EQ(AtomicFileWriter::Create(Path("no/such/file")).status().code(), ErrorCode::kNotFound);
-  EXPECT_THAT(AtomicFileWriter::Create(folder_).status().message(), HasSubstr("Is a directory"));
+  EXPECT_THAT(AtomicFileWriter::Create(folder_.path()).status().message(), HasSubstr("Is a directory"));
 }
 
 TEST_F(FileTest, WriterRefusesDevices) {

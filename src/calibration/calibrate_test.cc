@@ -10,7 +10,7 @@
 #include "octavo/onnx.h"
 #include "octavo/quantize.h"
 #include "passes/pass_test_graph.h"
-#include "tasks/test_files.h"
+#include "base/test_files.h"
 
 namespace octavo {
 namespace {

@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "octavo/npy.h"
-#include "tasks/test_files.h"
+#include "base/test_files.h"
 
 namespace octavo {
 namespace {

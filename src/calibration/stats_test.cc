@@ -7,7 +7,7 @@
 #include <random>
 
 #include "calibration/stats_testing.h"
-#include "tasks/test_files.h"
+#include "base/test_files.h"
 
 namespace octavo {
 namespace {

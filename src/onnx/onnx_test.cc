@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/test_files.h"
 #include "onnx.pb.h"
 
 namespace octavo {
@@ -112,13 +113,9 @@ Status TensorErrorAfter(const std::function<void(TensorProto&)>& change) {
 class OnnxFileTest : public testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = fs::temp_directory_path() / "octavo_onnx_XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    root_ = pattern;
     folder_ = root_ / "model";
     fs::create_directory(folder_);
   }
-  void TearDown() override { fs::remove_all(root_); }
 
   std::string Path(const std::string& name) const { return folder_ / name; }
   static void Put(const std::string& path, const std::string& bytes) { std::ofstream(path, std::ios::binary) << bytes; }
@@ -146,7 +143,7 @@ class OnnxFileTest : public testing::Test {
   }
   Status ErrorOf(const ModelProto& model) const { return Parse(model, folder_).status(); }
 
-  fs::path root_;    // outside the model's folder
+  TemporaryFolder root_;    // outside the model's folder
   fs::path folder_;  // the model's folder
 };
 

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/test_files.h"
 #include "octavo/onnx.h"
 #include "quantize/quantize_testing.h"
 
@@ -98,7 +99,8 @@ TEST_F(ApplyTest, KeepsNodesNearTheirReaders) {
 
 TEST_F(ApplyTest, ReadsBackWhatItSaves) {
   const Graph graph = ApplyRecipe(prepared_, recipe_).value();
-  const std::string path = testing::TempDir() + "/octavo_apply_test.onnx";
+  const TemporaryFolder folder;
+  const std::string path = folder / "model.onnx";
   ASSERT_TRUE(SaveOnnx(graph, path).ok());
   const auto loaded = LoadOnnx(path);
   ASSERT_TRUE(loaded.ok()) << loaded.status().message();
@@ -232,7 +234,8 @@ TEST_P(HalfTest, OnePairPerTensor) {
 
 TEST_P(HalfTest, ReadsBackWhatItSaves) {
   const Graph graph = ApplyRecipe(prepared_, For({0, 1, 2})).value();
-  const std::string path = testing::TempDir() + "/octavo_half_test.onnx";
+  const TemporaryFolder folder;
+  const std::string path = folder / "model.onnx";
   ASSERT_TRUE(SaveOnnx(graph, path).ok());
   const auto loaded = LoadOnnx(path);
   ASSERT_TRUE(loaded.ok()) << loaded.status().message();

@@ -12,7 +12,7 @@
 #include "octavo/npy.h"
 #include "octavo/session.h"
 #include "passes/pass_test_graph.h"
-#include "tasks/test_files.h"
+#include "base/test_files.h"
 
 namespace octavo {
 namespace {

@@ -13,7 +13,7 @@
 #include "quantize/equalize.h"
 #include "quantize/quantize_testing.h"
 #include "quantize/weight_noise.h"
-#include "tasks/test_files.h"
+#include "base/test_files.h"
 
 namespace octavo {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "octavo/session.h"
 #include "quantize/quantize_testing.h"
-#include "tasks/test_files.h"
+#include "base/test_files.h"
 
 namespace octavo {
 namespace {

@@ -9,7 +9,7 @@
 #include "base/json_object.h"
 #include "octavo/compare.h"
 #include "search/search_testing.h"
-#include "tasks/test_files.h"
+#include "base/test_files.h"
 
 namespace octavo {
 namespace {

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "base/test_files.h"
 
 namespace octavo {
 namespace {
@@ -62,7 +63,8 @@ TEST(CalibrationCache, WantsAHeader) {
 }
 
 TEST(CalibrationCache, RefusesNamesThatBreakLines) {
-  const std::string path = testing::TempDir() + "/octavo_cache_test.cache";
+  const TemporaryFolder folder;
+  const std::string path = folder / "test.cache";
   CalibrationCache cache;
   cache.scales["a\nb"] = 1.0f;
   EXPECT_FALSE(SaveCalibrationCache(cache, path).ok());
@@ -70,11 +72,11 @@ TEST(CalibrationCache, RefusesNamesThatBreakLines) {
 }
 
 TEST(CalibrationCache, RefusesAHugeFile) {
-  const std::string path = testing::TempDir() + "/octavo_huge.cache";
+  const TemporaryFolder folder;
+  const std::string path = folder / "huge.cache";
   ASSERT_TRUE(WriteFile(path, kHeader).ok());
   std::filesystem::resize_file(path, uint64_t{65} << 20);  // sparse
   const auto cache = LoadCalibrationCache(path);
-  std::filesystem::remove(path);
   ASSERT_FALSE(cache.ok());
   EXPECT_EQ(cache.status().code(), ErrorCode::kBadFile);
 }

@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "tasks/npy_format.h"
-#include "tasks/test_files.h"
+#include "base/test_files.h"
 
 namespace octavo {
 namespace {

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "octavo/prompts.h"
-#include "tasks/test_files.h"
+#include "base/test_files.h"
 
 namespace octavo {
 namespace {

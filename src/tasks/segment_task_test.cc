@@ -6,7 +6,7 @@
 #include "octavo/judge.h"
 #include "octavo/task.h"
 #include "passes/pass_test_graph.h"
-#include "tasks/test_files.h"
+#include "base/test_files.h"
 
 namespace octavo {
 namespace {

@@ -15,7 +15,7 @@ namespace octavo {
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string pattern = std::filesystem::temp_directory_path() / "octavo_tasks_XXXXXX";
+    std::string pattern = std::filesystem::temp_directory_path() / "octavo_test_XXXXXX";
     EXPECT_NE(mkdtemp(pattern.data()), nullptr);
     path_ = pattern;
   }
