@@ -64,6 +64,12 @@ test-large: ## the tests on the large models; needs the network or ../shared, an
 	@tools/get_models.sh
 	@$(call ctest,release,-L large)
 
+.PHONY: test-exports
+test-exports: ## models exported from PyTorch against ONNX Runtime; needs the network once, and 10 GB of disk
+	@# What cannot be exported has been named; the test runs what there is.
+	@if tools/make_export_venv.sh; then .venv-export/bin/python tools/export_models.py || true; fi
+	@$(call ctest,release,-R '^e2e[.]exports_large$$')
+
 .PHONY: tidy
 tidy: ## clang-tidy over our sources
 	@cmake --preset dev -DOCTAVO_BUILD_TESTS=ON >/dev/null

@@ -79,6 +79,7 @@ std::vector<Function> Functions() {
   for (const char* op : {"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Abs", "HardSwish", "Gelu", "Silu", "Clip"})
     functions.emplace_back(op);
   functions.emplace_back("Gelu", std::map<std::string, Attribute>{{"approximate", std::string("tanh")}});
+  functions.emplace_back("Silu", std::map<std::string, Attribute>{{"alpha", 1.702f}});
   return functions;
 }
 

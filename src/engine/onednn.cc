@@ -185,7 +185,7 @@ Status AppendUnary(const PostOpSpec& spec, dnnl::post_ops& ops) {
     alg = node.String("approximate", "none") == "tanh" ? algorithm::eltwise_gelu_tanh : algorithm::eltwise_gelu_erf;
   } else if (node.op == "Silu") {
     alg = algorithm::eltwise_swish;
-    alpha = 1;
+    alpha = node.Float("alpha", 1.0f);
   } else if (node.op == "HardSwish") {
     alg = algorithm::eltwise_hardswish;
   } else if (node.op == "Sigmoid") {

@@ -119,15 +119,16 @@ constexpr OpTraits kOnnxOps[] = {
 };
 
 // Octavo's own ops, made by passes:
-//   Silu                                   x * sigmoid(x).
+//   Silu {alpha: 1}                        x * sigmoid(alpha * x); alpha 1.702 is QuickGELU.
 //   LayerNorm {axis, epsilon}              x, scale[C]?, bias[C]?: (x - mean) / sqrt(var + epsilon) * scale + bias,
 //   with
 //                                          mean and (biased) var over that one axis of C elements.
 //   GroupNorm {num_groups, epsilon, activation: "none" | "silu"}
 //                                          x (N, C, spatial...), scale and bias each [C] or [N, C] (N may be 1): mean
 //                                          and var over (C / num_groups, spatial); the activation comes last.
-//   Attention {scale}                      q (..., Nq, D), k (..., Nk, D), v (..., Nk, Dv), mask? that broadcasts to
-//                                          (..., Nq, Nk): softmax(scale * q k^T + mask) v.
+//   Attention {scale, guarded: 0}          q (..., Nq, D), k (..., Nk, D), v (..., Nk, Dv), mask? that broadcasts to
+//                                          (..., Nq, Nk): softmax(scale * q k^T + mask) v. guarded 1: where the softmax
+//                                          is NaN (a query that may see no key at all), its row counts as zeros.
 //   LinearAttention {epsilon}              q, k (..., D, N), v (..., Dv, N): (v relu(k)^T relu(q)) /
 //                                          (sum over n of relu(k) . relu(q) + epsilon), of shape (..., Dv, N); the
 //                                          division is per token.

@@ -167,6 +167,7 @@ bool FoldSilu(Rewriter& rewriter, NodeId norm) {
   const NodeId reader = rewriter.OnlyReader(group_norm.output(0));
   if (reader == kNoNode || !rewriter.graph().node(reader).Is("Silu", kOctavoDomain)) return false;
   if (group_norm.String("activation", "none") != "none") return false;
+  if (rewriter.graph().node(reader).Float("alpha", 1.0f) != 1.0f) return false;
   std::map<std::string, Attribute> attributes = group_norm.attributes;
   attributes["activation"] = std::string("silu");
   rewriter.Become(reader, kOctavoDomain, "GroupNorm", group_norm.inputs, std::move(attributes));

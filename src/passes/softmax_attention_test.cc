@@ -91,6 +91,40 @@ TEST(SoftmaxAttention, FindsFactorsBehindViews) {
   ExpectFused(g.Finish({g.Op("MatMul", {g.Op("Softmax", {scores}), v})}), 0.49f, 3, 5);
 }
 
+TEST(SoftmaxAttention, AddsUpSeveralMasks) {
+  TestGraph g;
+  const auto [q, k, v] = Inputs(g);
+  const ValueId scores = g.Op("MatMul", {q, g.Op("Transpose", {k}, {{"perm", kSwap}})});
+  const ValueId biased = g.Op("Add", {scores, g.Random({1, 2, 5, 3})});
+  const ValueId masked = g.Op("Add", {g.Input("mask", {3}), biased});
+  ExpectFused(g.Finish({g.Op("MatMul", {g.Op("Softmax", {masked}), v})}), 1.0f, 4, 2);
+}
+
+// Swin's shifted windows: 2 pictures of 3 windows, 2 heads; a bias per head and a mask per window.
+ValueId Windowed(TestGraph& g, const std::vector<int64_t>& split, Dims bias, Dims mask) {
+  const ValueId q = g.Input("q", {6, 2, 5, 4}), k = g.Input("k", {6, 2, 5, 4}), v = g.Input("v", {6, 2, 5, 4});
+  const ValueId scores = g.Op("MatMul", {g.Op("Mul", {q, g.Scalar(0.5f)}), g.Op("Transpose", {k}, {{"perm", kSwap}})});
+  const ValueId biased = g.Op("Add", {scores, g.Random(std::move(bias))});
+  const ValueId masked = g.Op("Add", {g.Op("Reshape", {biased, g.Ints(split)}), g.Random(std::move(mask))});
+  const ValueId joined = g.Op("Reshape", {masked, g.Ints({-1, 2, 5, 5})});
+  return g.Op("MatMul", {g.Op("Softmax", {joined}), v});
+}
+
+TEST(SoftmaxAttention, FusesShiftedWindows) {
+  for (const Dims& bias : {Dims{1, 2, 5, 5}, Dims{6, 1, 5, 5}, Dims{5, 5}}) {
+    TestGraph g;
+    // Reshapes of q, k, v and of the result, of the bias where it has four axes; an Add of both masks.
+    const size_t nodes = bias.size() == 4 ? 7 : 6;
+    ExpectFused(g.Finish({Windowed(g, {2, 3, 2, 5, 5}, bias, {1, 3, 1, 5, 5})}), 0.5f, 4, nodes);
+  }
+}
+
+TEST(SoftmaxAttention, LeavesWindowsThatAreNotASplitOfTheFirstAxis) {
+  TestGraph g;
+  Graph graph = g.Finish({Windowed(g, {3, 4, 1, 5, 5}, {1, 2, 5, 5}, {1, 4, 1, 5, 5})});
+  EXPECT_EQ(Apply(RewriteAttention, graph), 0);
+}
+
 TEST(SoftmaxAttention, LeavesAFactorThatIsReadElsewhere) {
   TestGraph g;
   const auto [q, k, v] = Inputs(g);

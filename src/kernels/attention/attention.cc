@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -167,7 +168,7 @@ struct AttentionPlan {
   MatrixReader q, k, v;
   BatchMatrix mask, y;
   StridedLoop<5> batch;  // q, k, v, mask, y
-  bool has_mask = false;
+  bool has_mask = false, guarded = false;
   bool v_in_place = false;
   float scale = 1;
   int64_t padded_keys = 0, padded_width = 0;
@@ -262,7 +263,12 @@ struct AttentionPlan {
     std::array<float, kQueryBlock> sums;
     for (int64_t r = 0; r < count; ++r) {
       const float* added = has_mask ? ReadMask(mask.At(args.inputs[3], at[3]), first + r, mask_row) : nullptr;
-      sums[static_cast<size_t>(r)] = fns.exponentiate(scores + r * padded_keys, k.matrix.rows, scale, added);
+      float& sum = sums[static_cast<size_t>(r)];
+      sum = fns.exponentiate(scores + r * padded_keys, k.matrix.rows, scale, added);
+      if (guarded && std::isnan(sum)) {
+        std::fill_n(scores + r * padded_keys, k.matrix.rows, 0.0f);
+        sum = 1;
+      }
     }
     fns.combine(block);
     for (int64_t r = 0; r < count; ++r) {
@@ -347,6 +353,7 @@ Result<BoundKernel> BindFastAttention(const BindContext& context) {
   plan.padded_width = RoundUpToVector(v.columns);
   plan.v_in_place = v.dtype == DType::kFloat32 && v.column_step == 1 && v.columns == plan.padded_width;
   plan.scale = context.node.Float("scale", 1.0f);
+  plan.guarded = context.node.Int("guarded", 0) != 0;
   plan.conversions = ChooseRowConversions();
   plan.fns = HWY_DYNAMIC_DISPATCH(AttentionOfTarget)();
   plan.threads = std::max(1, context.threads);

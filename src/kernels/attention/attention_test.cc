@@ -85,5 +85,22 @@ TEST(AttentionTest, AMaskedKeyHasNoWeight) {
   });
 }
 
+TEST(AttentionTest, AGuardedQueryWithoutKeysGivesZeros) {
+  ForEachIsa([] {
+    TestOperand q = Heads(DType::kFloat32, {1, 1, 3, 16}, kHeadsFirst, 1), y = q;
+    TestOperand k = Heads(DType::kFloat32, {1, 1, 2, 16}, kHeadsFirst, 2), v = k;
+    const float none = -std::numeric_limits<float>::infinity();
+    TestOperand mask(DType::kFloat32, {3, 2});
+    mask.Set({0, none, none, none, 0, 0});
+    const Node node = NodeOf("Attention", {{"guarded", int64_t{1}}}, "octavo");
+    ASSERT_TRUE(RunKernel(BindFastAttention, node, 1, 1, {&q, &k, &v, &mask}, {&y}).ok());
+    const std::vector<float> expected = RunGeneric(node, 1, {&q, &k, &v, &mask}, y.operand.dims), out = y.Get();
+    ExpectClose(out, expected, 1e-6, 1e-6, "guarded");
+    for (size_t i = 16; i < 32; ++i) EXPECT_EQ(out[i], 0);
+    ASSERT_TRUE(RunKernel(BindFastAttention, NodeOf("Attention"), 1, 1, {&q, &k, &v, &mask}, {&y}).ok());
+    EXPECT_TRUE(std::isnan(y.Get()[16]));
+  });
+}
+
 }  // namespace
 }  // namespace octavo

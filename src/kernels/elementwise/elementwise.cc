@@ -130,8 +130,9 @@ struct GeluTanhOp {
   }
 };
 struct SiluOp {
-  static HWY_INLINE V Apply(V x, const UnaryParameters&) {
-    return hn::Div(x, hn::Add(hn::Set(kTag, 1.0f), FastExp(kTag, hn::Neg(x))));
+  static HWY_INLINE V Apply(V x, const UnaryParameters& p) {
+    const V argument = hn::Mul(hn::Set(kTag, p.first), x);
+    return hn::Div(x, hn::Add(hn::Set(kTag, 1.0f), FastExp(kTag, hn::Neg(argument))));
   }
 };
 struct HardSwishOp {
@@ -543,6 +544,7 @@ Result<ParameterizedUnary> FindUnary(const Node& node) {
   }
   if (RoundedTo(node) == DType::kFloat16) unary.op = UnaryOp::kRoundToFloat16;
   if (unary.op == UnaryOp::kLeakyRelu) unary.parameters.first = node.Float("alpha", 0.01f);
+  if (unary.op == UnaryOp::kSilu) unary.parameters.first = node.Float("alpha", 1.0f);
   if (unary.op == UnaryOp::kHardSigmoid) unary.parameters = {node.Float("alpha", 0.2f), node.Float("beta", 0.5f)};
   return unary;
 }

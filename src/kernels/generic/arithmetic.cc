@@ -330,7 +330,9 @@ Result<BoundKernel> BindSigmoid(const BindContext& context) {
   return BindUnary<FloatTypes>(context, [](auto x) { return Sigmoid(x); });
 }
 Result<BoundKernel> BindSilu(const BindContext& context) {
-  return BindUnary<FloatTypes>(context, [](auto x) { return x / (1 + std::exp(-x)); });
+  return BindUnary<FloatTypes>(context, [alpha = context.node.Float("alpha", 1.0f)](auto x) {
+    return x / (1 + std::exp(-(decltype(x)(alpha) * x)));
+  });
 }
 Result<BoundKernel> BindRoundTo(const BindContext& context) {
   return BindUnary<FloatTypes>(context, [to = RoundedTo(context.node)](auto x) {

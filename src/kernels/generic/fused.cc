@@ -44,7 +44,7 @@ struct Attention {
   StridedLoop<5> batch;  // q, k, v, mask, y
   Matrix q, k, v, mask, y;
   double scale = 1;
-  bool has_mask = false;
+  bool has_mask = false, guarded = false;
   int threads = 1;
 
   int64_t score_count() const { return kQueryBlock * k.rows; }
@@ -56,6 +56,7 @@ Result<Attention> ReadAttention(const BindContext& context) {
   Attention attention;
   attention.threads = context.threads;
   attention.scale = static_cast<double>(context.node.Float("scale", 1.0f));
+  attention.guarded = context.node.Int("guarded", 0) != 0;
   attention.has_mask = in.size() > 3 && in[3].present;
   OCTAVO_ASSIGN(attention.q, LastMatrix(in[0]));
   OCTAVO_ASSIGN(attention.k, LastMatrix(in[1]));
@@ -91,11 +92,13 @@ Result<Attention> ReadAttention(const BindContext& context) {
   return attention;
 }
 
-// Softmax of one row in place. A row that is masked everywhere (all -infinity) gives NaN, as the chain of ops does.
-void SoftmaxInPlace(double* row, int64_t n) {
+// Softmax of one row in place. A row that is masked everywhere (all -infinity) gives NaN, as the chain of ops does, or
+// zeros where it is `guarded`.
+void SoftmaxInPlace(double* row, int64_t n, bool guarded) {
   double largest = -std::numeric_limits<double>::infinity(), sum = 0;
   for (int64_t i = 0; i < n; ++i) largest = row[i] > largest || std::isnan(row[i]) ? row[i] : largest;
   for (int64_t i = 0; i < n; ++i) sum += row[i] = std::exp(row[i] - largest);
+  if (guarded && std::isnan(sum)) return void(std::fill_n(row, n, 0.0));
   for (int64_t i = 0; i < n; ++i) row[i] /= sum;
 }
 
@@ -125,7 +128,7 @@ void AttendBlock(const Attention& a, const T* q, const T* k, const T* v, const T
     MultiplyPanel(end - begin, j, std::min(j + kPanelColumns, keys), a.q.columns, panel, fill_query, fill_key,
                   put_score);
   }
-  for (int64_t i = 0; i < end - begin; ++i) SoftmaxInPlace(scores + i * keys, keys);
+  for (int64_t i = 0; i < end - begin; ++i) SoftmaxInPlace(scores + i * keys, keys, a.guarded);
   const auto fill_weights = [&](int64_t i, double* out) {
     for (int64_t j = 0; j < keys; ++j) out[j * kTile] = scores[i * keys + j];
   };

@@ -99,7 +99,7 @@ Result<float> ReferenceUnary(const Graph& graph, const Node& node, float x) {
   if (node.op == "Relu") return 0.0f > x ? 0.0f : x;
   if (node.op == "LeakyRelu") return x < 0 ? node.Float("alpha", 0.01f) * x : x;
   if (node.op == "Sigmoid") return 1.0f / (1.0f + Exp(-x));
-  if (node.op == "Silu") return x / (1.0f + Exp(-x));
+  if (node.op == "Silu") return x / (1.0f + Exp(-(node.Float("alpha", 1.0f) * x)));
   if (node.op == "Tanh") return Tanh(x);
   if (node.op == "Abs") return std::fabs(x);
   if (node.op == "Sqrt") return std::sqrt(x);
