@@ -58,8 +58,9 @@ Result<std::vector<Tensor>> MakeInputs(const BenchFlags& flags, const Graph& gra
       inputs.push_back(found->second);
       continue;
     }
-    OCTAVO_ASSIGN(Tensor tensor, MakeRandomInput(values[i].dtype, dims.at(values[i].name), i + 1));
-    inputs.push_back(std::move(tensor));
+    auto tensor = MakeRandomInput(values[i].dtype, dims.at(values[i].name), i + 1);
+    if (!tensor.ok()) return tensor.status().WithPrefix(fmt::format("input '{}': ", values[i].name));
+    inputs.push_back(*std::move(tensor));
   }
   return inputs;
 }
@@ -81,9 +82,9 @@ Result<Loaded> Load(const BenchFlags& flags) {
   const Stopwatch compile;
   OCTAVO_ASSIGN(graph, flags.implicit.Apply(std::move(graph), named, flags.model));
   auto session = Session::Create(std::move(graph), flags.engine.ToOptions());
-  if (!session.ok()) return session.status().WithPrefix(flags.model + ": ");
+  if (!session.ok()) return InModel(session.status(), flags.model);
   loaded.session = std::make_unique<Session>(std::move(session).value());
-  if (Status status = loaded.session->Prepare(dims); !status.ok()) return status.WithPrefix(flags.model + ": ");
+  if (Status status = loaded.session->Prepare(dims); !status.ok()) return InModel(status, flags.model);
   loaded.compile_ms = compile.Milliseconds();
   OCTAVO_ASSIGN(loaded.outputs, loaded.session->Run(loaded.inputs));
   loaded.first_ms = total.Milliseconds() - making_ms;

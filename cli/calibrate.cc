@@ -85,7 +85,7 @@ Result<Graph> Prepare(const CalibrateFlags& flags, Graph model, const Dataset& d
     OCTAVO_ASSIGN(dims, FindInputDims(data));
   }
   auto prepared = PrepareForQuantization(std::move(model), dims);
-  if (!prepared.ok()) return prepared.status().WithPrefix(flags.model + ": ");
+  if (!prepared.ok()) return InModel(prepared.status(), flags.model);
   return prepared;
 }
 

@@ -60,7 +60,7 @@ Result<Sources> OpenSources(const CheckFlags& flags) {
     sources.data = sources.data.Select(split.calibration);
   }
   auto prepared = PrepareForQuantization(std::move(model), dims);
-  if (!prepared.ok()) return prepared.status().WithPrefix(flags.model + ": ");
+  if (!prepared.ok()) return InModel(prepared.status(), flags.model);
   sources.prepared = *std::move(prepared);
   return sources;
 }

@@ -214,7 +214,7 @@ Result<ExitCode> InspectModel(const InspectFlags& flags) {
   OCTAVO_ASSIGN(options.input_dims, ParseInputShapes(flags.input_shapes, InputValues(graph)));
   options.disabled_passes = flags.engine.disabled_passes;
   auto summary = Inspect(graph, options);
-  if (!summary.ok()) return summary.status().WithPrefix(flags.model + ": ");
+  if (!summary.ok()) return InModel(summary.status(), flags.model);
   PrintSummary(flags, *summary);
   Json document = SummaryJson(flags.model, *summary);
   const bool quantized = IsQuantized(*summary);

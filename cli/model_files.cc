@@ -53,6 +53,10 @@ Status NoSuchInput(const std::string& flag, const std::vector<Value>& inputs) {
       fmt::format("'{}' names no input of the model: write NAME=...; its inputs: {}", flag, DescribeInputs(inputs)));
 }
 
+Status GivenTwice(const std::string& flag, const Value& input) {
+  return InvalidArgument(fmt::format("'{}' gives input '{}' a second time", flag, input.name));
+}
+
 std::optional<Dims> ParseDims(std::string_view text) {
   Dims dims;
   if (text == "scalar") return dims;
@@ -129,7 +133,7 @@ Result<std::map<std::string, Dims>> ParseInputShapes(const std::vector<std::stri
     if (split.input == nullptr && inputs.size() == 1 && dims) split.input = &inputs.front();
     if (split.input == nullptr) return NoSuchInput(flag, inputs);
     if (!dims) return InvalidArgument(fmt::format("'{}' is no shape: write sizes as 1x3x512x512", split.text));
-    shapes[split.input->name] = *std::move(dims);
+    if (!shapes.emplace(split.input->name, *std::move(dims)).second) return GivenTwice(flag, *split.input);
   }
   return shapes;
 }
@@ -143,6 +147,8 @@ Result<std::map<std::string, Tensor>> ReadInputs(const std::vector<std::string>&
     std::vector<const Value*> wanted;
     if (split.input != nullptr) {
       wanted.push_back(split.input);
+    } else if (inputs.size() == 1 && flag.find('=') != std::string::npos && !fs::exists(flag)) {
+      return NoSuchInput(flag, inputs);
     } else if (inputs.size() == 1 || HasExtension(flag, ".npz")) {
       for (const Value& input : inputs) wanted.push_back(&input);
     } else {
@@ -151,7 +157,7 @@ Result<std::map<std::string, Tensor>> ReadInputs(const std::vector<std::string>&
     for (const Value* input : wanted) {
       OCTAVO_ASSIGN(Tensor tensor, ReadInput(*input, split.text, preprocess));
       OCTAVO_RETURN_IF_ERROR(CheckInput(*input, tensor, split.text));
-      tensors[input->name] = std::move(tensor);
+      if (!tensors.emplace(input->name, std::move(tensor)).second) return GivenTwice(flag, *input);
     }
   }
   if (all_required) OCTAVO_RETURN_IF_ERROR(CheckNoneMissing(tensors, inputs));
@@ -169,6 +175,11 @@ Result<Tensor> MakeRandomInput(DType dtype, const Dims& dims, uint64_t seed) {
     value = static_cast<float>(radius * std::cos(2 * std::numbers::pi * uniform()));
   }
   return tensor;
+}
+
+Status InModel(const Status& status, const std::string& model) {
+  const std::string prefix = model + ": ";
+  return status.ok() || status.message().starts_with(prefix) ? status : status.WithPrefix(prefix);
 }
 
 std::vector<Value> InputValues(const Graph& graph) {

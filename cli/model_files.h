@@ -24,6 +24,9 @@ Result<std::map<std::string, Tensor>> ReadInputs(const std::vector<std::string>&
 // Normally distributed floats from a fixed seed; zeros for every other type.
 Result<Tensor> MakeRandomInput(DType dtype, const Dims& dims, uint64_t seed);
 
+// `status` with the model's file before its message, where the library has not put it there.
+Status InModel(const Status& status, const std::string& model);
+
 std::vector<Value> InputValues(const Graph& graph);
 
 // "input_image float32 ?x3x256x256".

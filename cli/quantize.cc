@@ -179,7 +179,7 @@ Result<Sources> OpenSources(const QuantizeFlags& flags) {
   OCTAVO_ASSIGN(const auto dims, ChooseDims(flags, inputs, sources));
   sources.model = model;
   auto prepared = PrepareForQuantization(std::move(model), dims);
-  if (!prepared.ok()) return prepared.status().WithPrefix(flags.model + ": ");
+  if (!prepared.ok()) return InModel(prepared.status(), flags.model);
   sources.prepared = *std::move(prepared);
   return sources;
 }

@@ -72,7 +72,7 @@ Result<ExitCode> RunModel(RunFlags flags) {
   OCTAVO_ASSIGN(graph, flags.implicit.Apply(std::move(graph), dims, flags.model));
   OCTAVO_RETURN_IF_ERROR(MakeFolder(flags.folder));
   auto outputs = Compute(std::move(graph), flags, inputs);
-  if (!outputs.ok()) return outputs.status().WithPrefix(flags.model + ": ");
+  if (!outputs.ok()) return InModel(outputs.status(), flags.model);
 
   Table table("lll", {"output", "shape", "file"});
   Json listed = Json::array();

@@ -63,7 +63,7 @@ Status PrepareModel(const SensitivityFlags& flags, Setup& setup) {
   OCTAVO_ASSIGN(const auto dims, FindInputDims(setup.calibration));
   OCTAVO_ASSIGN(JudgedSamples judged, flags.task.ToJudged(sets.judging, model, flags.threads));
   auto prepared = PrepareForQuantization(std::move(model), dims);
-  if (!prepared.ok()) return prepared.status().WithPrefix(flags.model + ": ");
+  if (!prepared.ok()) return InModel(prepared.status(), flags.model);
   setup.prepared = *std::move(prepared);
   OCTAVO_RETURN_IF_ERROR(CheckPolicy(setup.prepared, flags.policy));
   OCTAVO_ASSIGN(Judge judge, OpenJudge(setup.prepared, std::move(judged), flags.threads));

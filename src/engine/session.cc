@@ -11,6 +11,7 @@
 
 #include "base/parallel.h"
 #include "engine/canonical.h"
+#include "engine/named_inputs.h"
 #include "engine/onednn.h"
 #include "engine/plan.h"
 #include "graph/op_table.h"
@@ -106,7 +107,8 @@ struct Session::Impl {
     const auto start = Clock::now();
     const ThreadCount scope(options.threads);
     if (input_dims.size() != inputs.size()) {
-      return InvalidArgument(fmt::format("{} inputs were given, the model has {}", input_dims.size(), inputs.size()));
+      return InvalidArgument(fmt::format("{} shapes were given, the model has {} inputs: {}", input_dims.size(),
+                                         inputs.size(), DescribeInputs(inputs)));
     }
     std::map<std::string, Dims> bindings;
     for (size_t i = 0; i < inputs.size(); ++i) bindings[inputs[i].name] = input_dims[i];
@@ -126,13 +128,26 @@ struct Session::Impl {
     Plan& plan = *compiled.plan;
     const auto bytes = static_cast<size_t>(std::max<int64_t>(64, plan.arena_bytes));
     compiled.arena = Arena(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{64}, std::nothrow)));
-    if (compiled.arena == nullptr) return IoError(fmt::format("no memory for {} MB of activations", bytes >> 20));
+    if (compiled.arena == nullptr) return NoMemory(plan, bytes);
     Resolve(plan, compiled.arena.get());
     plan.info.passes = std::move(passes);
     plan.info.contraction_macs = contraction_macs;
     plan.info.weight_bytes = weights.bytes();
     plan.info.compile_seconds = SecondsSince(start);
     return compiled;
+  }
+
+  static Status NoMemory(const Plan& plan, size_t bytes) {
+    const auto elements = [](const StepInfo& step) { return ElementCount(step.output_dims); };
+    const auto largest =
+        std::max_element(plan.info.steps.begin(), plan.info.steps.end(),
+                         [&](const StepInfo& a, const StepInfo& b) { return elements(a) < elements(b); });
+    std::string message = fmt::format("no memory for {} MB of activations", bytes >> 20);
+    if (largest != plan.info.steps.end()) {
+      message += fmt::format("; the largest, {}, is made by {} '{}'", ToString(largest->output_dims), largest->op,
+                             largest->node);
+    }
+    return IoError(std::move(message));
   }
 
   static int64_t CountContractionMacs(const Graph& bound) {
@@ -170,22 +185,9 @@ struct Session::Impl {
     }
   }
 
-  Status CheckInputs(std::span<const Tensor> given) const {
-    if (given.size() != inputs.size()) {
-      return InvalidArgument(fmt::format("{} inputs were given, the model has {}", given.size(), inputs.size()));
-    }
-    for (size_t i = 0; i < given.size(); ++i) {
-      if (given[i].dtype() != inputs[i].dtype) {
-        return InvalidArgument(fmt::format("input '{}' is {}, the model wants {}", inputs[i].name,
-                                           NameOf(given[i].dtype()), NameOf(inputs[i].dtype)));
-      }
-    }
-    return {};
-  }
-
   // The plan for the inputs' shapes; no allocation when it is the one used last.
   Result<Compiled*> FindFor(std::span<const Tensor> given) {
-    OCTAVO_RETURN_IF_ERROR(CheckInputs(given));
+    OCTAVO_RETURN_IF_ERROR(CheckInputs(inputs, given));
     if (!plans.empty()) {
       const auto& dims = plans.front().input_dims;
       bool same = true;
@@ -312,17 +314,7 @@ Result<std::vector<Tensor>> Session::Run(std::span<const Tensor> inputs) {
 }
 
 Result<std::vector<Tensor>> Session::Run(const std::map<std::string, Tensor>& inputs) {
-  std::vector<Tensor> ordered;
-  for (const auto& value : impl_->inputs) {
-    auto it = inputs.find(value.name);
-    if (it == inputs.end()) return InvalidArgument(fmt::format("input '{}' was not given", value.name));
-    ordered.push_back(it->second);
-  }
-  for (const auto& given : inputs) {
-    const bool known =
-        std::any_of(impl_->inputs.begin(), impl_->inputs.end(), [&](const Value& v) { return v.name == given.first; });
-    if (!known) return InvalidArgument(fmt::format("the model has no input '{}'", given.first));
-  }
+  OCTAVO_ASSIGN(const std::vector<Tensor> ordered, OrderInputs(impl_->inputs, inputs));
   return Run(ordered);
 }
 

@@ -57,6 +57,10 @@ Result<std::vector<int64_t>> ConstantInts(const InferInput& input, std::string_v
     return InvalidArgument("input '" + std::string(name) + "' must be a vector, but has shape " +
                            ToString(input.constant->dims()));
   }
+  if (input.dtype != DType::kInt64 && input.dtype != DType::kInt32) {
+    return InvalidArgument("input '" + std::string(name) + "' is " + std::string(NameOf(input.dtype)) +
+                           ", and must be int64");
+  }
   auto values = ToInt64s(*input.constant);
   if (!values.ok()) return values.status().WithPrefix("input '" + std::string(name) + "': ");
   return values;

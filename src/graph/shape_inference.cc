@@ -98,11 +98,18 @@ class ShapeBinder {
     for (size_t i = 0; i < node.outputs.size(); ++i) {
       if (node.outputs[i] == kNoValue) continue;
       Value& value = graph_.value(node.outputs[i]);
+      if (value.dtype != DType::kUndefined && value.dtype != outputs[i].dtype && graph_.IsOutput(node.outputs[i])) {
+        return InvalidArgument("it makes the graph output " + Quote(value.name) + " as " +
+                               std::string(NameOf(outputs[i].dtype)) + ", which is declared as " +
+                               std::string(NameOf(value.dtype)));
+      }
       value.dtype = outputs[i].dtype;
       value.dims = outputs[i].dims;
       value.shape_known = true;
     }
-    return Fold(node);
+    // Nobody can read what it makes.
+    node.removed = std::all_of(node.outputs.begin(), node.outputs.end(), [](ValueId id) { return id == kNoValue; });
+    return node.removed ? Status() : Fold(node);
   }
 
   Status CollectInputs(const Node& node) {

@@ -198,6 +198,7 @@ Status GraphReader::ReadShape(const onnx::TensorShapeProto& shape, const std::st
 
 Status GraphReader::DeclareNodes() {
   auto& protos = *model_.mutable_graph()->mutable_node();
+  std::unordered_set<std::string> used;
   for (const auto& proto : protos) node_names_.insert(proto.name());
   std::set<std::pair<std::string, std::string>> functions;
   for (const auto& function : model_.functions()) {
@@ -209,7 +210,9 @@ Status GraphReader::DeclareNodes() {
     Node node;
     node.domain = CanonicalDomain(proto.domain());
     node.op = proto.op_type();
-    node.name = proto.name().empty() ? UniqueNodeName(proto.op_type()) : proto.name();
+    // Recipes, flags and messages know nodes by their names, but runtimes accept files in which two share one.
+    const bool taken = !proto.name().empty() && !used.insert(proto.name()).second;
+    node.name = proto.name().empty() || taken ? UniqueNodeName(taken ? proto.name() : proto.op_type()) : proto.name();
     const std::string what = graph_.Describe(node);
     if (functions.contains({node.domain, node.op})) unsupported_.push_back(what + " calls a function of the model");
     if (node.domain == kOctavoDomain) unsupported_.push_back(what + " is internal to Octavo and not for files");
@@ -224,9 +227,9 @@ Status GraphReader::DeclareNodes() {
   return {};
 }
 
-std::string GraphReader::UniqueNodeName(const std::string& op) {
+std::string GraphReader::UniqueNodeName(const std::string& base) {
   while (true) {
-    std::string name = op + "_" + std::to_string(unnamed_++);
+    std::string name = base + "_" + std::to_string(unnamed_++);
     if (node_names_.insert(name).second) return name;
   }
 }

@@ -41,7 +41,7 @@ class GraphReader {
   Status ReadConstantNode(onnx::NodeProto& proto, const std::string& what);
   Status ReadNode(onnx::NodeProto& proto, Node& node);
   Status ReadAttribute(onnx::AttributeProto& proto, Node& node);
-  std::string UniqueNodeName(const std::string& op);
+  std::string UniqueNodeName(const std::string& base);
 
   onnx::ModelProto& model_;
   ExternalData external_;
