@@ -20,6 +20,8 @@ foreach(source IN LISTS OCTAVO_FUZZ_TARGETS)
   endif()
   octavo_target(${target})
   target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  # The target that changes models by their parts.
+  target_include_directories(${target} SYSTEM PRIVATE ${PROJECT_BINARY_DIR}/generated/onnx_schema)
   target_link_libraries(${target} PRIVATE octavo_lib fmt::fmt nlohmann_json::nlohmann_json)
   add_dependencies(octavo_fuzzers ${target})
 endforeach()

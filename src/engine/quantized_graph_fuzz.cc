@@ -39,7 +39,9 @@ class GraphMaker {
   explicit GraphMaker(Bytes bytes) : bytes_(bytes) { graph.opsets[""] = 13 + 2 * bytes_.Below(5); }
 
   void Make() {
-    const int kind = bytes_.Below(6);
+    const uint8_t first = bytes_.Next();
+    const int kind = first % 6;
+    rounded_ = first >= 240;
     const bool convolution = kind < 3;
     dims_ = convolution ? Dims{bytes_.Size(2), bytes_.Size(9), bytes_.Size(8)} : Dims{bytes_.Size(6), bytes_.Size(20)};
     if (kind < 2) dims_.push_back(bytes_.Size(8));
@@ -126,13 +128,27 @@ class GraphMaker {
     if (bytes_.Below(16) == 0) NewQuantizer(1);
     return Op("DequantizeLinear", {value, parameters_[0], parameters_[1]}, attributes_);
   }
+  // Through 16 bits and back: a node that stays float multiplies such operands.
+  ValueId Rounded(ValueId value) {
+    const int64_t type = bytes_.Below(2) == 0 ? 16 : 10;  // TensorProto's BFLOAT16 and FLOAT16
+    return Op("Cast", {Op("Cast", {value}, {{"to", type}})}, {{"to", int64_t{1}}});
+  }
+  // Rounded, or of few enough bits to be exact in either type.
+  ValueId RoundedWeights(Dims dims) {
+    Tensor weights = *Tensor::Create(DType::kFloat32, std::move(dims));
+    for (float& v : weights.mutable_values<float>()) v = (static_cast<float>(Random() % 255) - 127) / 64;
+    const ValueId constant = Constant(std::move(weights));
+    return bytes_.Below(2) == 0 ? Rounded(constant) : constant;
+  }
   ValueId QuantizedInput() {
+    if (rounded_) return Rounded(x_);
     ValueId q = Q(x_);
     if (bytes_.Below(6) == 0) q = Op("Slice", {q, Ints({-1}), Ints({-100}), Ints({bytes_.Below(3)}), Ints({-1})});
     return DQ(q);
   }
   // `axis` is right three times of four.
   ValueId Weights(Dims dims, int64_t axis) {
+    if (rounded_ && bytes_.Below(4) != 0) return RoundedWeights(std::move(dims));
     const bool per_channel = bytes_.Below(2) == 0;
     if (bytes_.Below(4) == 0) axis = bytes_.Below(5) - 2;
     const auto rank = static_cast<int64_t>(dims.size());
@@ -182,6 +198,7 @@ class GraphMaker {
   }
 
   Bytes bytes_;
+  bool rounded_ = false;  // 16-bit floats instead of integers
   Dims dims_;
   ValueId x_ = kNoValue;
   std::vector<ValueId> parameters_;

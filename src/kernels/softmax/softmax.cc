@@ -75,7 +75,7 @@ Result<BoundKernel> BindFastSoftmax(const BindContext& context) {
   const int64_t rank = static_cast<int64_t>(x.dims.size());
   const bool one_axis = context.opset >= 13;  // before, all axes from the given one on
   const int64_t given = context.node.Int("axis", one_axis ? -1 : 1);
-  if (given < -rank || given >= rank || y.dims != x.dims) return InvalidArgument("axis or shape is out of range");
+  if (given < -rank || given >= rank || y.dims != x.dims) return Unsupported("a scalar, or an axis past the end");
   if (rank > static_cast<int64_t>(kMaxRank)) return Unsupported("the rank is too high");
   const int64_t axis = given < 0 ? given + rank : given;
   if (!one_axis && axis != rank - 1) return Unsupported("softmax over several axes");

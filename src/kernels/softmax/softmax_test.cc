@@ -39,6 +39,13 @@ TEST(SoftmaxTest, TakesTheChannelsOfAChannelsLastTensor) {
   });
 }
 
+// A scalar, and the axis past the end that opset 11 allows: the generic kernel has a meaning for them.
+TEST(SoftmaxTest, LeavesOddAxesToTheGenericKernel) {
+  TestOperand scalar(DType::kFloat32, {}), pair(DType::kFloat32, {2}), y = pair;
+  EXPECT_EQ(RunKernel(BindFastSoftmax, NodeOf("Softmax"), 13, 1, {&scalar}, {&scalar}).code(), ErrorCode::kUnsupported);
+  EXPECT_EQ(RunKernel(BindFastSoftmax, NodeOf("Softmax"), 11, 1, {&pair}, {&y}).code(), ErrorCode::kUnsupported);
+}
+
 TEST(SoftmaxTest, InfinitiesWeighNothingOrMakeNan) {
   ForEachIsa([] {
     const float inf = std::numeric_limits<float>::infinity();
