@@ -12,6 +12,7 @@
 #include "octavo/onnx.h"
 #include "progress.h"
 #include "task_flags.h"
+#include "verdict_text.h"
 
 namespace octavo::cli {
 namespace {
@@ -70,22 +71,28 @@ void PrintVerdicts(const JudgeFlags& flags, const Judge& judge, const std::vecto
     std::vector<std::string> row = {
         model.file,
         fmt::format("{:.4f}", v.score.mean),
-        fmt::format("{:.4f}", v.score.p5),
-        fmt::format("{:.4f}", v.mean_bound),
+        ScoreText(P5Of(v.score, v.p5_bound)),
+        ScoreText(v.mean_bound),
         v.sqnr_db >= kIdenticalDb ? "identical" : fmt::format("{:.1f}", v.sqnr_db),
         fmt::format("{:.1f} %", 100 * model.int8_macs_share),
         fmt::format("{:.1f}", static_cast<double>(FileBytes(model.file)) / 1e6),
     };
-    if (truth) row.push_back(v.candidate_truth ? fmt::format("{:.4f}", *v.candidate_truth) : "-");
+    if (truth) row.push_back(ScoreText(v.candidate_truth));
     table.AddRow(std::move(row));
   }
   table.Print(flags.report.stream());
-  const Verdict& first = models.front().verdict;
-  flags.report.Print("against {}, {} questions about {} samples; 'at least': the mean's one-sided 95 % bound\n",
-                     flags.reference, first.score.count, first.scores.size());
-  if (first.reference_truth) {
-    flags.report.Print("human: IoU with segments that people drew; FP32 has {:.4f}\n", *first.reference_truth);
+  for (const Judged& model : models) {
+    const std::string figures = FiguresText(model.verdict);
+    if (!figures.empty()) flags.report.Print("{}: {}\n", model.file, figures);
   }
+  const Verdict& first = models.front().verdict;
+  flags.report.Print("against {}, {} questions about {} samples; {}\n", flags.reference, first.score.count,
+                     first.scores.size(),
+                     first.mean_bound ? "'at least': the mean's one-sided 95 % bound" : BoundText(first.mean_bound));
+  if (first.reference_truth) {
+    flags.report.Print("human: {}; FP32 has {:.4f}\n", judge.task().truth_name(), *first.reference_truth);
+  }
+  if (first.mean_bound && !judge.task().note().empty()) flags.report.Print("{}\n", judge.task().note());
 }
 
 Json ToJson(const JudgeFlags& flags, const Judge& judge, const std::vector<Judged>& models) {
@@ -94,23 +101,21 @@ Json ToJson(const JudgeFlags& flags, const Judge& judge, const std::vector<Judge
     const Verdict& v = model.verdict;
     list.push_back({{"file", model.file},
                     {"score", v.score.mean},
-                    {"p5", v.score.p5},
-                    {"mean_bound", v.mean_bound},
-                    {"p5_bound", v.p5_bound},
+                    {"p5", NumberOrNull(P5Of(v.score, v.p5_bound))},
+                    {"mean_bound", NumberOrNull(v.mean_bound)},
+                    {"p5_bound", NumberOrNull(v.p5_bound)},
                     {"sqnr_db", Finite(v.sqnr_db)},
                     {"int8_macs_share", model.int8_macs_share},
                     {"bytes", FileBytes(model.file)},
-                    {"human_score", v.candidate_truth ? Json(*v.candidate_truth) : Json()},
+                    {"human_score", NumberOrNull(v.candidate_truth)},
+                    {"figures", FiguresToJson(v)},
                     {"scores", v.scores}});
   }
   const Verdict& first = models.front().verdict;
-  return {{"reference", flags.reference},
-          {"task", judge.task().name()},
-          {"score", judge.task().score_name()},
-          {"samples", first.scores.size()},
-          {"questions", first.score.count},
-          {"human_score", first.reference_truth ? Json(*first.reference_truth) : Json()},
-          {"models", list}};
+  return {{"reference", flags.reference},       {"task", judge.task().name()},
+          {"score", judge.task().score_name()}, {"samples", first.scores.size()},
+          {"questions", first.score.count},     {"human_score", NumberOrNull(first.reference_truth)},
+          {"note", judge.task().note()},        {"models", list}};
 }
 
 Result<ExitCode> JudgeCommand(const JudgeFlags& flags) {
@@ -136,7 +141,11 @@ void AddJudgeCommand(CLI::App& app, Action& action) {
        "--preprocess sam --prompts prompts.json",
        "octavo judge encoder.onnx a.int8.onnx b.int8.onnx --task segment --data photos --preprocess sam --json -",
        "octavo judge saliency.onnx saliency.int8.onnx --task heatmap --data photos --preprocess imagenet",
-       "octavo judge decoder.onnx decoder.int8.onnx --task segment --encoder encoder.onnx --data photos"});
+       "octavo judge decoder.onnx decoder.int8.onnx --task segment --encoder encoder.onnx --data photos",
+       "octavo judge vit.onnx vit.int8.onnx --task classify --data photos --preprocess imagenet --labels truth.csv",
+       "octavo judge rec.onnx rec.int8.onnx --task text --data lines --preprocess rec.json",
+       "octavo judge depth.onnx depth.int8.onnx --score-command 'python3 score.py' --data photos --preprocess "
+       "imagenet"});
   auto flags = std::make_shared<JudgeFlags>();
   command->add_option("FP32.onnx", flags->reference, "What the others are judged by")->required();
   command->add_option("MODEL.onnx", flags->candidates, "What is judged; one or more")->required();

@@ -21,6 +21,8 @@ struct KeepFlags {
 
   void AddTo(CLI::App& command);
   bool wanted() const { return mean.has_value(); }
+  // Only when wanted().
+  KeepGoal Goal() const { return {*mean, p5}; }
   // Errors: flags without --keep, a budget that is none.
   Status Check() const;
 };

@@ -1,15 +1,14 @@
 // The `octavo` command: reads the command line, runs one subcommand, turns what went wrong into one line.
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <dnnl.hpp>
 #include <exception>
-#include <numeric>
 #include <vector>
 
 #include "command.h"
 #include "console.h"
+#include "octavo/edit_distance.h"
 #include "octavo/session.h"
 #include "octavo/version.h"
 
@@ -20,22 +19,6 @@ std::string VersionText() {
   const dnnl_version_t* dnnl = dnnl_version();
   return fmt::format("octavo {} (ISA in use: {}; oneDNN {}.{}.{})", kVersion, IsaInUse(), dnnl->major, dnnl->minor,
                      dnnl->patch);
-}
-
-// Levenshtein's distance, for "did you mean".
-size_t EditDistance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
 }
 
 // The candidate nearest to `word`, or "" when none is near.

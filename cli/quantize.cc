@@ -24,6 +24,7 @@
 #include "split_flags.h"
 #include "stopwatch.h"
 #include "task_flags.h"
+#include "verdict_text.h"
 
 namespace octavo::cli {
 namespace {
@@ -53,7 +54,7 @@ struct QuantizeFlags {
   int sources() const {
     return static_cast<int>(!split.data.empty()) + !stats.empty() + !recipe.empty() + !cache.empty();
   }
-  bool NeedsJudge() const { return !task.task.empty() || keep.wanted(); }
+  bool NeedsJudge() const { return task.named() || keep.wanted(); }
   std::string RecipePath() const { return recipe_out.empty() ? output + ".recipe.json" : recipe_out; }
 };
 
@@ -227,11 +228,11 @@ Result<std::unique_ptr<Judge>> OpenJudge(const QuantizeFlags& flags, const Sourc
   if (!flags.NeedsJudge()) return std::unique_ptr<Judge>();
   OCTAVO_ASSIGN(JudgedSamples judged, flags.task.ToJudged(*sources.judging, sources.model, flags.threads));
   OCTAVO_ASSIGN(Judge judge, OpenJudge(sources.prepared, std::move(judged), flags.threads));
-  if (flags.keep.wanted() && judge.units() < kLeastJudgingSamples) {  // before calibration, not after it
-    return InvalidArgument(fmt::format(
-        "--keep: {} samples judge, and a bound on what unseen ones will score needs {} at least: give more in --data, "
-        "or others in --check",
-        judge.units(), kLeastJudgingSamples));
+  if (flags.keep.wanted()) {  // before calibration, not after it
+    const Status enough = CheckSamples(flags.keep.Goal(), judge);
+    if (!enough.ok()) {
+      return InvalidArgument(fmt::format("--keep: {} (half of --data judges, or all of --check)", enough.message()));
+    }
   }
   return std::make_unique<Judge>(std::move(judge));
 }
@@ -258,7 +259,7 @@ struct Outcome {
   size_t samples = 0;
   std::optional<Verdict> verdict;
   std::optional<KeepResult> kept;
-  std::string score_name;
+  std::string score_name, truth_name, note;
 };
 
 Result<Session> Open(Graph graph, int threads) {
@@ -302,6 +303,8 @@ Status MeasureOutcome(const QuantizeFlags& flags, const Sources& sources, const 
   }
   OCTAVO_ASSIGN(outcome.verdict, judge->Score(session));
   outcome.score_name = judge->task().score_name();
+  outcome.truth_name = judge->task().truth_name();
+  outcome.note = judge->task().note();
   outcome.samples = judge->size();
   for (size_t k = 0; k < outcome.verdict->outputs.size(); ++k) {
     outcome.scores.push_back({session.output_names()[k], outcome.verdict->outputs[k]});
@@ -354,12 +357,14 @@ void PrintSummary(const QuantizeFlags& flags, const Recipe& recipe, const Outcom
   if (outcome.kept) PrintKeep(flags.report, *outcome.kept, outcome.score_name);
   if (outcome.verdict) {
     const Verdict& v = *outcome.verdict;
-    flags.report.Print(
-        "{} {:.4f} (p5 {:.4f}) over {} questions about {} samples; mean at least {:.4f} with 95 % confidence\n",
-        outcome.score_name, v.score.mean, v.score.p5, v.score.count, v.scores.size(), v.mean_bound);
+    flags.report.Print("{} {:.4f} (p5 {}) over {} questions about {} samples; {}{}\n", outcome.score_name, v.score.mean,
+                       ScoreText(P5Of(v.score, v.p5_bound)), v.score.count, v.scores.size(),
+                       v.mean_bound ? "mean " : "", BoundText(v.mean_bound));
+    if (!v.figures.empty()) flags.report.Print("{}\n", FiguresText(v));
     if (v.candidate_truth) {
-      flags.report.Print("against what people drew: {:.4f}, FP32 has {:.4f}\n", *v.candidate_truth, *v.reference_truth);
+      flags.report.Print("{}: {:.4f}, FP32 has {:.4f}\n", outcome.truth_name, *v.candidate_truth, *v.reference_truth);
     }
+    if (v.mean_bound && !outcome.note.empty()) flags.report.Print("{}\n", outcome.note);
   }
   if (outcome.scores.empty()) {
     flags.report.Print("not measured: give --check\n");
@@ -399,12 +404,14 @@ Json ToJson(const QuantizeFlags& flags, const Recipe& recipe, const Outcome& out
     const Verdict& v = *outcome.verdict;
     verdict = {{"task", flags.task.Name()},
                {"score", v.score.mean},
-               {"p5", v.score.p5},
-               {"mean_bound", v.mean_bound},
-               {"p5_bound", v.p5_bound},
+               {"p5", NumberOrNull(P5Of(v.score, v.p5_bound))},
+               {"mean_bound", NumberOrNull(v.mean_bound)},
+               {"p5_bound", NumberOrNull(v.p5_bound)},
                {"questions", v.score.count},
-               {"human_score", v.candidate_truth ? Json(*v.candidate_truth) : Json()},
-               {"fp32_human_score", v.reference_truth ? Json(*v.reference_truth) : Json()}};
+               {"human_score", NumberOrNull(v.candidate_truth)},
+               {"fp32_human_score", NumberOrNull(v.reference_truth)},
+               {"figures", FiguresToJson(v)},
+               {"note", outcome.note}};
   }
   if (outcome.kept) keep = Json::parse(FormatKeepOutcome(outcome.kept->outcome, outcome.kept->goal));
   return {{"model", flags.model},
@@ -526,6 +533,10 @@ void AddQuantizeCommand(CLI::App& app, Action& action) {
        "--check photos --preprocess sam -o mixed.onnx",
        "octavo quantize encoder.onnx --data photos --preprocess sam --task segment --decoder decoder.onnx --keep 0.99 "
        "--budget int8-macs=90% -o kept.onnx",
+       "octavo quantize rec.onnx --data lines --preprocess rec.json --task text --characters keys.txt --keep 0.99 -o "
+       "rec.kept.onnx",
+       "octavo quantize depth.onnx --data photos --preprocess imagenet --score-command 'python3 score.py' --keep 0.98 "
+       "-o depth.kept.onnx",
        "octavo quantize encoder.onnx --recipe encoder.qdq.onnx.recipe.json -o again.onnx"});
   auto flags = std::make_shared<QuantizeFlags>();
   command->add_option("MODEL", flags->model, "ONNX file, not quantized")->required();

@@ -17,6 +17,7 @@
 #include "stop_on_signals.h"
 #include "stopwatch.h"
 #include "task_flags.h"
+#include "verdict_text.h"
 
 namespace octavo::cli {
 namespace {
@@ -99,9 +100,7 @@ Result<SensitivityReport> Measure(const SensitivityFlags& flags, const Setup& se
   options.checkpoint = flags.Checkpoint();
   options.resume = flags.resume;
   options.settings =
-      fmt::format("{} {} {} {} {} {} {} {}", DescribePreprocess(flags.task.preprocess), flags.task.Name(),
-                  flags.split.check.empty() ? flags.split.data : flags.split.check, flags.task.decoder,
-                  flags.task.encoder, flags.task.prompts, flags.task.points, flags.task.boxes);
+      fmt::format("{} {}", flags.task.Describe(), flags.split.check.empty() ? flags.split.data : flags.split.check);
   options.stop = &StopOnSignals::requested;
   LayerCosts costs;
   if (!flags.no_times) {
@@ -153,8 +152,13 @@ void PrintLayers(const SensitivityFlags& flags, const Setup& setup, const Sensit
                        report.layers.size() - static_cast<size_t>(flags.top));
   }
   const Verdict& all = report.all_quantized;
-  flags.report.Print("all in int8: {} {:.5f}, p5 {:.5f}, {:.1f} dB; judged on {} samples\n",
-                     setup.judge->task().score_name(), all.score.mean, all.score.p5, all.sqnr_db, all.scores.size());
+  flags.report.Print("all in int8: {} {:.5f}, p5 {}, {:.1f} dB; judged on {} samples\n",
+                     setup.judge->task().score_name(), all.score.mean, ScoreText(P5Of(all.score, all.p5_bound)),
+                     all.sqnr_db, all.scores.size());
+  const std::string figures = FiguresText(all);
+  if (!figures.empty()) flags.report.Print("{}\n", figures);
+  const std::string note = setup.judge->task().note();
+  if (!note.empty()) flags.report.Print("{}\n", note);
 }
 
 Result<ExitCode> RunSensitivity(SensitivityFlags flags) {
@@ -183,6 +187,7 @@ Result<ExitCode> RunSensitivity(SensitivityFlags flags) {
   Json document = Json::parse(json);
   document["model"] = flags.model;
   document["task"] = flags.task.Name();
+  document["note"] = setup.judge->task().note();
   document["samples"] = setup.judge->size();
   document["seconds"] = stopwatch.Milliseconds() / 1000;
   OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson(document));
@@ -198,6 +203,7 @@ void AddSensitivityCommand(CLI::App& app, Action& action) {
       app, "sensitivity", "Find the layers that INT8 costs the picture: each alone, and all but each",
       {"octavo sensitivity encoder.onnx --data photos --preprocess sam --task segment --decoder decoder.onnx",
        "octavo sensitivity vit.onnx --data photos --preprocess imagenet --task heatmap --csv layers.csv --json -",
+       "octavo sensitivity vit.onnx --data photos --preprocess imagenet --task classify --judging-samples 100",
        "octavo sensitivity encoder.onnx --data photos --preprocess sam --recipe encoder.int8.onnx.recipe.json "
        "--precisions int8 -o layers.json --resume"});
   auto flags = std::make_shared<SensitivityFlags>();

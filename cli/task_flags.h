@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,11 +25,20 @@ struct TaskFlags {
   std::string decoder, candidate_decoder, encoder, prompts;
   size_t points = 5;
   bool boxes = false;
+  std::string judged_output;              // by name; "": the model's first
+  std::string labels;                     // classify, text
+  std::string characters, blank, layout;  // text
+  std::string score_command;              // command
+  std::optional<double> score_timeout;    // seconds
   std::string preprocess;
 
-  // --task, --decoder, --encoder, --prompts, --points, --preprocess; `candidate_decoder` too where `with_candidate`.
+  // --task, what each task needs, --preprocess; `candidate_decoder` too where `with_candidate`.
   void AddTo(CLI::App& command, bool with_candidate);
-  std::string Name() const { return task.empty() ? "tensor" : task; }
+  // Whether a task was named, by itself or by a flag that only one has.
+  bool named() const { return !task.empty() || !score_command.empty(); }
+  std::string Name() const { return !task.empty() ? task : score_command.empty() ? "tensor" : "command"; }
+  // What tells two runs apart, for checkpoints.
+  std::string Describe() const;
   // Flags that do not go together, before anything is loaded.
   Status Check() const;
 
@@ -46,6 +56,12 @@ struct TaskFlags {
  private:
   // A mask decoder whose samples an encoder makes.
   bool ForDecoder() const { return Name() == "segment" && !encoder.empty(); }
+  void AddSegmentFlags(CLI::App& command, bool with_candidate);
+  void AddReadingFlags(CLI::App& command);
+  void AddCommandFlags(CLI::App& command);
+  Result<std::unique_ptr<Task>> MakeSegment(const Dataset& pictures, const Graph& model, int threads) const;
+  Result<std::unique_ptr<Task>> MakeReading(const Dataset& samples, const Graph& model) const;
+  Result<std::unique_ptr<Task>> MakeCommand(const Dataset& samples, const Graph& model) const;
   Result<Graph> LoadDecoder(const std::string& path) const;
   Result<SegmentTaskOptions> SegmentOptions(int threads) const;
 };

@@ -20,17 +20,27 @@
 
 namespace octavo {
 
+// One of Task::figures().
+struct Figure {
+  FigureName name;
+  double mean = 0;   // over the questions that have one
+  size_t count = 0;  // of them; 0: there is no mean
+};
+
 // What was found of one candidate.
 struct Verdict {
-  ScoreSummary score;                       // over all questions of all samples
-  double mean_bound = 0;                    // the mean's lower bound, see LowerBoundOfMean
-  double p5_bound = 0;                      // the 5th percentile's, see LowerBoundOfP5
+  ScoreSummary score;  // over all questions of all samples; of JointAgreement::whole, that number for mean and p5
+  // The mean's and the 5th percentile's lower bound: LowerBoundOfMean and LowerBoundOfP5, for Task::right_or_wrong the
+  // exact ones (exact_bounds.h). None of either where the task gave one number for all samples: how much it would
+  // differ for others, nothing says, and there is no percentile.
+  std::optional<double> mean_bound, p5_bound;
   std::vector<TensorDifference> outputs;    // by output, over all samples
   double sqnr_db = 0;                       // of the worst of them
   double noise = 0;                         // 10^(-sqnr_db / 10): error energy over signal energy
   std::vector<std::vector<double>> scores;  // by sample; those of a unit (Task::unit) together
-  // Where people drew what is right: mean score of the FP32 model and of the candidate against that.
+  // Where people said what is right: mean score of the FP32 model and of the candidate against that.
   std::optional<double> reference_truth, candidate_truth;
+  std::vector<Figure> figures;
 };
 
 // Questions of one sample depend on each other, samples do not: both bounds take whole samples as the unit, and whole
@@ -83,6 +93,8 @@ class Judge {
 
  private:
   Judge() = default;
+  // Score and bounds of verdict.scores, or of one number for them all.
+  Status Conclude(std::optional<double> whole, Verdict& verdict) const;
   Status Compare(size_t sample, const std::vector<Tensor>& outputs, std::vector<TensorComparison>& comparisons) const;
   Dataset samples_;
   std::shared_ptr<Task> task_;

@@ -19,10 +19,15 @@
 namespace octavo {
 
 struct KeepGoal {
-  double mean = 0;           // what Verdict::mean_bound must reach
-  std::optional<double> p5;  // what Verdict::p5_bound must reach
+  double mean = 0;           // what Verdict::mean_bound must reach; without a bound, the mean itself
+  std::optional<double> p5;  // what Verdict::p5_bound must reach; never met without one
   bool IsMetBy(const Verdict& verdict) const;
 };
+
+// Whether the judge's samples can show that a goal is met at all, whatever they say. Errors: kInvalidArgument for a
+// goal outside (0, 1], fewer than kLeastJudgingSamples samples (units of Task), or, where scores are 0 or 1, fewer than
+// LeastSamplesToShow; the message says how many are needed.
+Status CheckSamples(const KeepGoal& goal, const Judge& judge);
 
 // What must not be given up for the goal.
 struct KeepBudget {
@@ -46,7 +51,8 @@ struct FrontPoint {
   size_t raised = 0;           // layers that are not INT8
   std::string last;            // the layer that was raised, or lowered again, to come here; "" for the start
   ScoreSummary score;
-  double mean_bound = 0, p5_bound = 0, sqnr_db = 0;
+  std::optional<double> mean_bound, p5_bound;  // as in Verdict
+  double sqnr_db = 0;
   double milliseconds = 0;     // by the costs
   double int8_macs_share = 0;  // as the engine computes it
   int64_t bytes = 0;           // of all constants
@@ -77,8 +83,8 @@ struct KeepOutcome {
 // turned out not to be needed are lowered again.
 // `stats`: of RewriteByRecipe(prepared, `recipe`) without its biases, for the reasons. The result depends on the
 // arguments alone (costs included), on one instruction set.
-// Errors: kInvalidArgument for a goal outside (0, 1], fewer than kLeastJudgingSamples samples, costs of another model;
-// those of ApplyRecipe, Session and the task.
+// Errors: those of CheckSamples; kInvalidArgument for costs of another model, or a goal for the 5th percentile where the
+// task gives one number for all samples; those of ApplyRecipe, Session and the task.
 Result<KeepOutcome> KeepQuality(const Graph& prepared, const Recipe& recipe, const Stats& stats, const Judge& judge,
                                 const KeepOptions& options);
 

@@ -4,13 +4,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "octavo/ctc.h"
 #include "octavo/dataset.h"
 #include "octavo/graph.h"
+#include "octavo/labels.h"
 #include "octavo/prompts.h"
 #include "octavo/status.h"
 #include "octavo/tensor.h"
@@ -35,6 +38,19 @@ struct HeatmapAgreement {
 // an empty map, or for a reference that is not finite.
 Result<HeatmapAgreement> AgreeOnHeatmap(const Tensor& reference, const Tensor& candidate);
 
+// One row of a classifier's output: values of the same classes.
+struct ClassAgreement {
+  bool same = false;                  // the first class
+  double top5_overlap = 0;            // of the first five classes (of all, where there are fewer), the share in common
+  double kl_divergence = 0;           // of the candidate's probabilities from the reference's, in nats
+  double probability_difference = 0;  // half the sum of absolute differences: 0 for equal ones, at most 1
+  bool finite = true;                 // else nothing above is more than its initial value
+};
+// Values are taken for probabilities where the reference's lie in [0, 1] and add up to 1 within 1e-3, else for logits,
+// of which softmax makes probabilities. A candidate's are cut to [1e-7, 1] and scaled to add up to 1.
+// Errors: kInvalidArgument for fewer than two classes, other numbers of them, or a reference that is not finite.
+Result<ClassAgreement> AgreeOnClasses(std::span<const float> reference, std::span<const float> candidate);
+
 // Mean and 5th percentile of scores; the percentile interpolates between neighbours in order, as numpy does.
 struct ScoreSummary {
   double mean = 0, p5 = 0;
@@ -55,8 +71,22 @@ Result<SampleSplit> SplitSamples(size_t samples, double judging_share, uint64_t 
 // How well a candidate answered one sample.
 struct Agreement {
   std::vector<double> scores;  // in [0, 1], one per question asked of the sample: a mask per prompt, else one
-  // Where somebody drew what is right: the FP32 model's and the candidate's score against that. Else both are empty.
+  // Where somebody said what is right: the FP32 model's and the candidate's score against that. Else both are empty.
   std::vector<double> reference_truth, candidate_truth;
+  // Of each of Task::figures(), in their order, a value per question that has one; or nothing at all.
+  std::vector<std::vector<double>> figures = {};
+};
+
+// What is reported beside the score.
+struct FigureName {
+  std::string_view key;    // in JSON: "top5_overlap"
+  std::string_view title;  // "top-5 overlap"
+};
+
+// What a task says that looks at all of a candidate's samples together; nothing where Judge has said it.
+struct JointAgreement {
+  std::vector<double> scores;   // in [0, 1], one per sample
+  std::optional<double> whole;  // in [0, 1], one number for all of them, where there is none per sample
 };
 
 // What a model is for. Not thread safe.
@@ -65,18 +95,53 @@ class Task {
   virtual ~Task() = default;
   virtual std::string_view name() const = 0;        // as --task takes it
   virtual std::string_view score_name() const = 0;  // "mask IoU"
+  // Whether every score is 0 or 1. Bounds of such scores are exact ones (exact_bounds.h): Student's t of scores that
+  // are all 1 would promise 1 of the next sample, however few they are.
+  virtual bool right_or_wrong() const { return false; }
+  virtual std::vector<FigureName> figures() const { return {}; }
+  // What Agreement::reference_truth is scored by: "IoU with segments that people drew".
+  virtual std::string_view truth_name() const { return ""; }
+  // How the scores came about where that is not plain from the options; "" for nothing. Known once it has learnt.
+  virtual std::string note() const { return ""; }
   // What the FP32 model answers about judging sample `sample`; once per sample, before Judge.
   virtual Status Learn(size_t sample, std::span<const Tensor> outputs) = 0;
+  // A candidate comes: Begin, Judge of every sample once, Finish.
+  virtual Status Begin() { return {}; }
   // Errors: outputs that do not fit those that were learnt.
   virtual Result<Agreement> Judge(size_t sample, std::span<const Tensor> outputs) = 0;
+  virtual Result<JointAgreement> Finish() { return JointAgreement(); }
   // Samples of one unit depend on each other, units do not: prompts about one picture. Counted from 0 without gaps.
   virtual size_t unit(size_t sample) const { return sample; }
 };
 
 // All outputs, by AgreeOnTensors.
 std::unique_ptr<Task> MakeTensorTask();
-// The first output, by AgreeOnHeatmap.
-std::unique_ptr<Task> MakeHeatmapTask();
+// Output `output` of the model, by AgreeOnHeatmap.
+std::unique_ptr<Task> MakeHeatmapTask(size_t output = 0);
+
+struct ClassifyTaskOptions {
+  size_t output = 0;  // of the model's outputs
+  LabelBook labels;   // the right class of pictures, an index from 0, by file name; empty: nobody said
+};
+
+// The score is 1 where the candidate's first class is the FP32 model's, else 0, for every row of an output (N, classes);
+// dimensions of 1 behind that are passed over, and without N it is one row. Figures: see ClassAgreement. Which class of
+// equal ones comes first, the lower index says.
+// `samples` are the judging ones. Errors: labels that name none of them, or a class that is no index.
+Result<std::unique_ptr<Task>> MakeClassifyTask(const Dataset& samples, ClassifyTaskOptions options = {});
+
+struct TextTaskOptions {
+  size_t output = 0;
+  CtcLayout layout = CtcLayout::kAuto;
+  CtcBlank blank;
+  CharacterList characters;  // empty: indices are compared, not text
+  LabelBook labels;          // the right text of pictures, by file name; needs `characters`
+};
+
+// A text recognizer that ends in CTC: the score is 1 where the candidate reads the same text as the FP32 model (greedy
+// decoding, ctc.h), else 0. Figure: mean character error rate, edits over the FP32 model's characters (at least one).
+// `samples` are the judging ones. Errors: labels that name none of them, or without characters.
+Result<std::unique_ptr<Task>> MakeTextTask(const Dataset& samples, TextTaskOptions options = {});
 
 struct SegmentTaskOptions {
   // By picture; pictures that are not in it are asked with points of a grid, chosen by the FP32 model: those whose

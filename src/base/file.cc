@@ -151,10 +151,15 @@ Status AtomicFileWriter::Write(std::span<const std::byte> bytes) {
 
 Status AtomicFileWriter::Commit() {
   if (fsync(file_.get()) != 0) return SystemError("sync", path_, errno);
+  OCTAVO_RETURN_IF_ERROR(CommitUnsynced());
+  return SyncFolder(FolderOf(path_));
+}
+
+Status AtomicFileWriter::CommitUnsynced() {
   OCTAVO_RETURN_IF_ERROR(file_.Close(path_));
   if (rename(temporary_path_.c_str(), path_.c_str()) != 0) return SystemError("write", path_, errno);
   temporary_path_.clear();
-  return SyncFolder(FolderOf(path_));
+  return {};
 }
 
 Status WriteFile(const std::string& path, std::span<const std::byte> bytes) {

@@ -57,6 +57,8 @@ class AtomicFileWriter {
   Status Write(std::span<const std::byte> bytes);
   Status Write(std::string_view text) { return Write(std::as_bytes(std::span(text))); }
   Status Commit();
+  // The same without making it durable: after a crash of the machine the file may be empty.
+  Status CommitUnsynced();
 
  private:
   AtomicFileWriter(FileDescriptor file, std::string path, std::string temporary_path)

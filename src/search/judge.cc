@@ -7,6 +7,7 @@
 #include <random>
 
 #include "octavo/compare.h"
+#include "octavo/exact_bounds.h"
 
 namespace octavo {
 namespace {
@@ -24,6 +25,10 @@ double MeanOf(const std::vector<double>& values) {
   double sum = 0;
   for (const double value : values) sum += value;
   return sum / static_cast<double>(values.size());
+}
+
+void Append(const std::vector<double>& values, std::vector<double>& all) {
+  all.insert(all.end(), values.begin(), values.end());
 }
 
 double NoiseOf(double sqnr_db) { return std::pow(10.0, -sqnr_db / 10); }
@@ -146,21 +151,24 @@ Result<double> Judge::Noise(const Runner& run, size_t samples) const {
 Result<Verdict> Judge::Score(const Runner& run) const {
   Verdict verdict;
   verdict.scores.resize(units());
-  std::vector<double> all, reference_truth, candidate_truth;
+  std::vector<double> reference_truth, candidate_truth;
+  std::vector<std::vector<double>> figures;
   std::vector<TensorComparison> comparisons;
+  OCTAVO_RETURN_IF_ERROR(task_->Begin());
   for (size_t i = 0; i < size(); ++i) {
     OCTAVO_ASSIGN(const std::vector<Tensor> outputs, run(i));
     OCTAVO_RETURN_IF_ERROR(Compare(i, outputs, comparisons));
-    OCTAVO_ASSIGN(Agreement agreement, task_->Judge(i, outputs));
-    all.insert(all.end(), agreement.scores.begin(), agreement.scores.end());
-    reference_truth.insert(reference_truth.end(), agreement.reference_truth.begin(), agreement.reference_truth.end());
-    candidate_truth.insert(candidate_truth.end(), agreement.candidate_truth.begin(), agreement.candidate_truth.end());
-    auto& scores = verdict.scores[task_->unit(i)];
-    scores.insert(scores.end(), agreement.scores.begin(), agreement.scores.end());
+    OCTAVO_ASSIGN(const Agreement agreement, task_->Judge(i, outputs));
+    Append(agreement.scores, verdict.scores[task_->unit(i)]);
+    Append(agreement.reference_truth, reference_truth);
+    Append(agreement.candidate_truth, candidate_truth);
+    if (figures.size() < agreement.figures.size()) figures.resize(agreement.figures.size());
+    for (size_t k = 0; k < agreement.figures.size(); ++k) Append(agreement.figures[k], figures[k]);
   }
-  OCTAVO_ASSIGN(verdict.score, Summarize(std::move(all)));
-  verdict.mean_bound = LowerBoundOfMean(verdict.scores);
-  verdict.p5_bound = LowerBoundOfP5(verdict.scores);
+  OCTAVO_ASSIGN(const JointAgreement joint, task_->Finish());
+  for (size_t i = 0; i < std::min(joint.scores.size(), size()); ++i)
+    verdict.scores[task_->unit(i)].push_back(joint.scores[i]);
+  OCTAVO_RETURN_IF_ERROR(Conclude(joint.whole, verdict));
   for (const TensorComparison& comparison : comparisons) verdict.outputs.push_back(comparison.difference());
   verdict.sqnr_db = WorstSqnr(comparisons);
   verdict.noise = NoiseOf(verdict.sqnr_db);
@@ -168,7 +176,25 @@ Result<Verdict> Judge::Score(const Runner& run) const {
     verdict.reference_truth = MeanOf(reference_truth);
     verdict.candidate_truth = MeanOf(candidate_truth);
   }
+  const std::vector<FigureName> names = task_->figures();
+  for (size_t k = 0; k < std::min(names.size(), figures.size()); ++k) {
+    verdict.figures.push_back({names[k], figures[k].empty() ? 0 : MeanOf(figures[k]), figures[k].size()});
+  }
   return verdict;
+}
+
+Status Judge::Conclude(std::optional<double> whole, Verdict& verdict) const {
+  if (whole) {
+    verdict.score = {*whole, *whole, 1};
+    return {};
+  }
+  std::vector<double> all;
+  for (const std::vector<double>& scores : verdict.scores) Append(scores, all);
+  OCTAVO_ASSIGN(verdict.score, Summarize(std::move(all)));
+  const bool exact = task_->right_or_wrong();
+  verdict.mean_bound = exact ? ExactLowerBoundOfMean(verdict.scores) : LowerBoundOfMean(verdict.scores);
+  verdict.p5_bound = exact ? ExactLowerBoundOfP5(verdict.scores) : LowerBoundOfP5(verdict.scores);
+  return {};
 }
 
 Result<Verdict> Judge::Score(Session& candidate) const {

@@ -8,6 +8,7 @@
 #include <numeric>
 #include <random>
 
+#include "octavo/exact_bounds.h"
 #include "passes/pass_test_graph.h"
 
 namespace octavo {
@@ -227,6 +228,69 @@ TEST(Judge, EveryQuestionCounts) {
   EXPECT_EQ(verdict->mean_bound, LowerBoundOfMean(verdict->scores));
   EXPECT_NEAR(*verdict->reference_truth, 0.6, 1e-12);
   EXPECT_EQ(*verdict->candidate_truth, 0.25);
+}
+
+// The first value of each output is the score, or of all samples together the mean of these.
+class JointTask : public Task {
+ public:
+  explicit JointTask(bool whole, bool right_or_wrong = false) : whole_(whole), right_or_wrong_(right_or_wrong) {}
+  std::string_view name() const override { return "joint"; }
+  std::string_view score_name() const override { return "score"; }
+  bool right_or_wrong() const override { return right_or_wrong_; }
+  std::vector<FigureName> figures() const override { return {{"sum", "sum"}, {"none", "none"}}; }
+  Status Learn(size_t, std::span<const Tensor>) override { return {}; }
+  Status Begin() override {
+    seen_.clear();
+    return {};
+  }
+  Result<Agreement> Judge(size_t sample, std::span<const Tensor> outputs) override {
+    seen_.push_back(outputs[0].values<float>()[0] / 8);
+    return Agreement{{}, {}, {}, {{static_cast<double>(sample)}, {}}};
+  }
+  Result<JointAgreement> Finish() override {
+    if (!whole_) return JointAgreement{seen_, {}};
+    return JointAgreement{{}, std::accumulate(seen_.begin(), seen_.end(), 0.0) / static_cast<double>(seen_.size())};
+  }
+
+ private:
+  const bool whole_, right_or_wrong_;
+  std::vector<double> seen_;
+};
+
+TEST(Judge, TasksThatLookAtAllSamplesTogether) {
+  const auto by_sample = Open(std::make_unique<JointTask>(false)).Score(Scaled(1));
+  ASSERT_TRUE(by_sample.ok()) << by_sample.status().message();
+  EXPECT_EQ(by_sample->scores, (Scores{{0.125}, {0}, {1}}));
+  EXPECT_EQ(by_sample->mean_bound, LowerBoundOfMean(by_sample->scores));
+  const Judge judge = Open(std::make_unique<JointTask>(true));
+  for (int again = 0; again < 2; ++again) {
+    const auto whole = judge.Score(Scaled(1));
+    ASSERT_TRUE(whole.ok()) << whole.status().message();
+    EXPECT_EQ(whole->score.mean, 0.375);
+    EXPECT_EQ(whole->score.count, 1u);
+    EXPECT_EQ(whole->mean_bound, std::nullopt);
+    EXPECT_EQ(whole->p5_bound, std::nullopt);
+    EXPECT_EQ(whole->scores.size(), 3u);
+  }
+}
+
+TEST(Judge, FiguresAreMeansOverWhatHasThem) {
+  const auto verdict = Open(std::make_unique<JointTask>(false)).Score(Scaled(1));
+  ASSERT_EQ(verdict->figures.size(), 2u);
+  EXPECT_EQ(verdict->figures[0].name.key, "sum");
+  EXPECT_EQ(verdict->figures[0].mean, 1);
+  EXPECT_EQ(verdict->figures[0].count, 3u);
+  EXPECT_EQ(verdict->figures[1].count, 0u);
+}
+
+TEST(Judge, RightOrWrongHasExactBounds) {
+  const Judge judge = Open(std::make_unique<JointTask>(false, true));
+  const auto verdict = judge.Score([&](size_t) -> Result<std::vector<Tensor>> {
+    return std::vector<Tensor>{Tensor::FromVector<float>({1, 4}, {8, 0, 0, 0})};
+  });
+  EXPECT_EQ(verdict->score.mean, 1);
+  EXPECT_EQ(verdict->mean_bound, LowerBoundOfShare(3, 3));
+  EXPECT_EQ(verdict->p5_bound, 0);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "base/json_object.h"
 #include "graph/op_table.h"
+#include "octavo/exact_bounds.h"
 #include "octavo/sensitivity.h"
 #include "search/boundary.h"
 #include "search/layers.h"
@@ -22,6 +23,11 @@ constexpr double kFreeShare = 0.002;
 constexpr size_t kGainSamples = 8;
 // Layers whose gains are measured again after some were raised: those that promised most.
 constexpr size_t kMeasuredAgain = 12;
+// Of samples that are right or wrong, the share that is right where their 5th percentile is.
+constexpr double kShareAboveP5 = 0.95;
+
+// What a goal for the mean is compared with.
+double Reached(const Verdict& verdict) { return verdict.mean_bound.value_or(verdict.score.mean); }
 
 int64_t ConstantBytes(const Graph& graph) {
   int64_t bytes = 0;
@@ -107,6 +113,10 @@ class KeepSearch {
     session_options.threads = judge_.threads();
     OCTAVO_ASSIGN(Session session, Session::Create(std::move(graph), session_options));
     OCTAVO_ASSIGN(Verdict verdict, judge_.Score(session));
+    if (options_.goal.p5 && !verdict.p5_bound) {
+      return InvalidArgument(
+          "the score is one number for all samples: there is no 5th percentile that could reach a goal");
+    }
     point.raised = raised.size();
     point.last = last;
     point.score = verdict.score;
@@ -153,7 +163,7 @@ class KeepSearch {
   // The best mixture so far: the one that was judged last where the goal is met, else the one with the highest bound.
   void Keep(const Verdict& verdict) {
     const bool met = options_.goal.IsMetBy(verdict);
-    if (!met && !outcome_.verdict.scores.empty() && verdict.mean_bound <= outcome_.verdict.mean_bound) return;
+    if (!met && !outcome_.verdict.scores.empty() && Reached(verdict) <= Reached(outcome_.verdict)) return;
     best_ = raised_;
     outcome_.verdict = verdict;
   }
@@ -342,15 +352,7 @@ class KeepSearch {
 };
 
 Status CheckOptions(const Graph& prepared, const Judge& judge, const KeepOptions& options) {
-  const auto in_range = [](double goal) { return goal > 0 && goal <= 1; };
-  if (!in_range(options.goal.mean) || (options.goal.p5 && !in_range(*options.goal.p5))) {
-    return InvalidArgument("a goal is a score above 0 and up to 1, such as 0.99");
-  }
-  if (judge.units() < kLeastJudgingSamples) {
-    return InvalidArgument(
-        fmt::format("{} samples judge: a bound on what unseen ones will score needs {} at least; give more pictures",
-                    judge.units(), kLeastJudgingSamples));
-  }
+  OCTAVO_RETURN_IF_ERROR(CheckSamples(options.goal, judge));
   if (!options.costs.fingerprint.empty() && options.costs.fingerprint != ModelFingerprint(prepared)) {
     return InvalidArgument("the costs are of another model (or of other input sizes); leave them out to measure anew");
   }
@@ -361,7 +363,39 @@ Status CheckOptions(const Graph& prepared, const Judge& judge, const KeepOptions
 }  // namespace
 
 bool KeepGoal::IsMetBy(const Verdict& verdict) const {
-  return verdict.mean_bound >= mean && (!p5 || verdict.p5_bound >= *p5);
+  return Reached(verdict) >= mean && (!p5 || (verdict.p5_bound && *verdict.p5_bound >= *p5));
+}
+
+Status CheckSamples(const KeepGoal& goal, const Judge& judge) {
+  const auto in_range = [](double score) { return score > 0 && score <= 1; };
+  if (!in_range(goal.mean) || (goal.p5 && !in_range(*goal.p5))) {
+    return InvalidArgument("a goal is a score above 0 and up to 1, such as 0.99");
+  }
+  const size_t units = judge.units();
+  if (units < kLeastJudgingSamples) {
+    return InvalidArgument(
+        fmt::format("{} samples judge, and a bound on what unseen ones will score needs {} at least: give more", units,
+                    kLeastJudgingSamples));
+  }
+  if (!judge.task().right_or_wrong()) return {};
+  const auto needed = LeastSamplesToShow(goal.mean);
+  if (!needed) {
+    return InvalidArgument(
+        "each sample is right or wrong here, and no number of right ones shows that all others will be: name a goal "
+        "below 1, such as 0.99, which 299 samples can show");
+  }
+  if (units < *needed) {
+    return InvalidArgument(fmt::format(
+        "{} samples judge, each right or wrong: if all are right, at least {:.4f} is shown with 95 % confidence; {:g} "
+        "needs {} samples: give more, or ask for less",
+        units, LowerBoundOfShare(units, units), goal.mean, *needed));
+  }
+  const size_t for_p5 = *LeastSamplesToShow(kShareAboveP5);
+  if (!goal.p5 || units >= for_p5) return {};
+  return InvalidArgument(
+      fmt::format("{} samples judge, each right or wrong: that 95 % of unseen ones are right, with 95 % confidence, "
+                  "needs {}: give more",
+                  units, for_p5));
 }
 
 Result<KeepOutcome> KeepQuality(const Graph& prepared, const Recipe& recipe, const Stats& stats, const Judge& judge,
@@ -381,9 +415,9 @@ std::string FormatKeepOutcome(const KeepOutcome& outcome, const KeepGoal& goal) 
     document["walked"].push_back({{"raised", point.raised},
                                   {"last", point.last},
                                   {"score", point.score.mean},
-                                  {"p5", point.score.p5},
-                                  {"mean_bound", point.mean_bound},
-                                  {"p5_bound", point.p5_bound},
+                                  {"p5", point.p5_bound ? Json(point.score.p5) : Json()},
+                                  {"mean_bound", point.mean_bound ? Json(*point.mean_bound) : Json()},
+                                  {"p5_bound", point.p5_bound ? Json(*point.p5_bound) : Json()},
                                   {"sqnr_db", point.sqnr_db},
                                   {"ms", point.milliseconds},
                                   {"int8_macs_share", point.int8_macs_share},

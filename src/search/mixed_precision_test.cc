@@ -40,7 +40,7 @@ class KeepTest : public testing::Test {
     EXPECT_TRUE(outcome.ok()) << outcome.status().message();
     return outcome.ok() ? std::move(outcome).value() : KeepOutcome();
   }
-  double AllInt8() const { return judge_->Score(ApplyRecipe(model_->prepared, model_->recipe).value())->mean_bound; }
+  double AllInt8() const { return *judge_->Score(ApplyRecipe(model_->prepared, model_->recipe).value())->mean_bound; }
   // What the outcome says of its recipe holds for the model that the recipe makes.
   void ExpectHonest(const KeepOutcome& outcome) const {
     const auto verdict = judge_->Score(ApplyRecipe(model_->prepared, outcome.recipe).value());
@@ -233,7 +233,62 @@ TEST_F(KeepTest, WhatCannotBeKept) {
 TEST_F(KeepTest, AFewSamplesPromiseNothing) {
   Use(PlantedModel({4, 8, 8, 8}, {2}, 100, kLeastJudgingSamples - 1));
   options_.goal.mean = 0.9;
-  EXPECT_THAT(Keep().status().message(), testing::AllOf(HasSubstr("7 samples"), HasSubstr("give more pictures")));
+  EXPECT_THAT(Keep().status().message(), testing::AllOf(HasSubstr("7 samples"), HasSubstr("give more")));
+}
+
+// Always right, or one number for all samples.
+class SureTask : public Task {
+ public:
+  explicit SureTask(std::optional<double> whole) : whole_(whole) {}
+  std::string_view name() const override { return "sure"; }
+  std::string_view score_name() const override { return "score"; }
+  bool right_or_wrong() const override { return !whole_; }
+  Status Learn(size_t, std::span<const Tensor>) override { return {}; }
+  Result<Agreement> Judge(size_t, std::span<const Tensor>) override {
+    return whole_ ? Agreement() : Agreement{{1}, {}, {}};
+  }
+  Result<JointAgreement> Finish() override { return JointAgreement{{}, whole_}; }
+
+ private:
+  const std::optional<double> whole_;
+};
+
+Judge OpenSure(const PlantedModel& model, size_t samples, std::optional<double> whole = {}) {
+  return Judge::Create(model.prepared, PlantedModel::Samples(model.prepared, samples),
+                       std::make_unique<SureTask>(whole))
+      .value();
+}
+
+TEST(CheckSamples, RightOrWrongNeedsMany) {
+  const PlantedModel model({4, 4}, {});
+  const auto refused = [&](size_t samples, const KeepGoal& goal) {
+    return CheckSamples(goal, OpenSure(model, samples)).message();
+  };
+  EXPECT_THAT(refused(7, {0.1, {}}), HasSubstr("7 samples judge, and a bound on what unseen ones will score needs 8"));
+  EXPECT_EQ(refused(28, {0.9, {}}),
+            "28 samples judge, each right or wrong: if all are right, at least 0.8985 is shown with 95 % confidence; "
+            "0.9 needs 29 samples: give more, or ask for less");
+  EXPECT_EQ(refused(29, {0.9, {}}), "");
+  EXPECT_THAT(refused(29, {0.99, {}}), HasSubstr("0.99 needs 299 samples"));
+  EXPECT_THAT(refused(29, {1, {}}), HasSubstr("no number of right ones"));
+  EXPECT_THAT(refused(29, {0.9, 0.5}), HasSubstr("needs 59"));
+  EXPECT_EQ(refused(59, {0.9, 1}), "");
+}
+
+TEST_F(KeepTest, OneNumberForAllSamplesIsComparedItself) {
+  Use(PlantedModel({4, 8, 8, 8}, {}));
+  judge_.emplace(OpenSure(*model_, 8, 0.97));
+  options_.goal.mean = 0.97;
+  const KeepOutcome outcome = Kept();
+  EXPECT_TRUE(outcome.met);
+  EXPECT_EQ(outcome.verdict.mean_bound, std::nullopt);
+  const Json point = Json::parse(FormatKeepOutcome(outcome, options_.goal))["walked"][0];
+  EXPECT_TRUE(point["mean_bound"].is_null());
+  EXPECT_TRUE(point["p5"].is_null());
+  options_.goal.mean = 0.98;
+  EXPECT_FALSE(Kept().met);
+  options_.goal = {0.5, 0.5};
+  EXPECT_THAT(Keep().status().message(), HasSubstr("there is no 5th percentile"));
 }
 
 TEST_F(KeepTest, ARecipeThatQuantizesNothing) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <span>
 #include <string>
 
@@ -17,5 +18,9 @@ std::string NpyHeader(DType dtype, const Dims& dims);
 
 // The tensor as NumPy can hold it: bfloat16 becomes float32.
 Result<Tensor> NpyTensor(const Tensor& tensor);
+
+// SaveNpz for a file that nobody needs after a crash: whole or not at all, but not synced. (Syncing took 5 ms a file,
+// and a search writes as many files as it judges samples.)
+Status SavePassingNpz(const std::string& path, const std::map<std::string, Tensor>& arrays);
 
 }  // namespace octavo

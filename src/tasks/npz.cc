@@ -199,7 +199,7 @@ class ArchiveWriter {
     return {};
   }
 
-  Status Write(const std::string& path) const {
+  Status Write(const std::string& path, bool durable) const {
     if (written_ + members_.size() * (kCentralBytes + kMaxNameBytes + 4) > 0xfffffffe || members_.size() >= 0xffff) {
       return InvalidArgument(Quote(path) + ": more than 4 GiB cannot be written to one .npz file");
     }
@@ -212,7 +212,7 @@ class ArchiveWriter {
       central += Describe(member, true) + member.name;
     }
     OCTAVO_RETURN_IF_ERROR(writer.Write(central + EndRecord(central.size())));
-    return writer.Commit();
+    return durable ? writer.Commit() : writer.CommitUnsynced();
   }
 
  private:
@@ -267,6 +267,17 @@ class ArchiveWriter {
   uint64_t written_ = 0;
 };
 
+Status SaveArrays(const std::string& path, const std::map<std::string, Tensor>& arrays, bool durable) {
+  ArchiveWriter writer;
+  for (const auto& [name, tensor] : arrays) {
+    if (name.empty() || name.size() > kMaxNameBytes) {
+      return InvalidArgument(Quote(path) + ": an array cannot be named " + Quote(name));
+    }
+    OCTAVO_RETURN_IF_ERROR(writer.Add(name, tensor).WithPrefix(Quote(path) + ": array " + Quote(name) + ": "));
+  }
+  return writer.Write(path, durable);
+}
+
 }  // namespace
 
 Result<std::map<std::string, Tensor>> ParseNpz(std::span<const std::byte> bytes, const std::string& name) {
@@ -286,14 +297,11 @@ Result<std::map<std::string, Tensor>> LoadNpz(const std::string& path) {
 }
 
 Status SaveNpz(const std::string& path, const std::map<std::string, Tensor>& arrays) {
-  ArchiveWriter writer;
-  for (const auto& [name, tensor] : arrays) {
-    if (name.empty() || name.size() > kMaxNameBytes) {
-      return InvalidArgument(Quote(path) + ": an array cannot be named " + Quote(name));
-    }
-    OCTAVO_RETURN_IF_ERROR(writer.Add(name, tensor).WithPrefix(Quote(path) + ": array " + Quote(name) + ": "));
-  }
-  return writer.Write(path);
+  return SaveArrays(path, arrays, true);
+}
+
+Status SavePassingNpz(const std::string& path, const std::map<std::string, Tensor>& arrays) {
+  return SaveArrays(path, arrays, false);
 }
 
 }  // namespace octavo

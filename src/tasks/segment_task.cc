@@ -21,6 +21,8 @@ namespace fs = std::filesystem;
 constexpr double kLeastShare = 0.001, kMostShare = 0.95, kSameMask = 0.7;
 constexpr float kLeastLead = 0.02f;
 
+constexpr std::string_view kTruthName = "IoU with segments that people drew";
+
 // One bit per pixel: masks of large pictures are kept for as long as candidates are judged.
 struct PackedMask {
   std::vector<uint64_t> bits;
@@ -218,6 +220,7 @@ class SegmentTask : public Task {
 
   std::string_view name() const override { return "segment"; }
   std::string_view score_name() const override { return "mask IoU"; }
+  std::string_view truth_name() const override { return kTruthName; }
 
   Status Learn(size_t sample, std::span<const Tensor> outputs) override {
     if (sample >= learned_.size() || outputs.empty()) return InvalidArgument("no embeddings");
@@ -306,6 +309,7 @@ class DecoderTask : public Task {
 
   std::string_view name() const override { return "segment"; }
   std::string_view score_name() const override { return "mask IoU"; }
+  std::string_view truth_name() const override { return kTruthName; }
 
   Status Learn(size_t sample, std::span<const Tensor> outputs) override {
     OCTAVO_ASSIGN(const std::vector<SegmentedMask> masks, Masks(sample, outputs));

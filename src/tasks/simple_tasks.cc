@@ -44,25 +44,28 @@ class TensorTask : public Task {
 
 class HeatmapTask : public Task {
  public:
+  explicit HeatmapTask(size_t output) : output_(output) {}
   std::string_view name() const override { return "heatmap"; }
   std::string_view score_name() const override { return "map agreement"; }
   Status Learn(size_t sample, std::span<const Tensor> outputs) override {
-    return learned_.Learn(sample, outputs.subspan(0, std::min<size_t>(1, outputs.size())));
+    if (output_ >= outputs.size()) return InvalidArgument("the model gave no map");
+    return learned_.Learn(sample, outputs.subspan(output_, 1));
   }
   Result<Agreement> Judge(size_t sample, std::span<const Tensor> outputs) override {
     OCTAVO_ASSIGN(const std::span<const Tensor> expected, learned_.Of(sample));
-    if (outputs.empty()) return InvalidArgument("the candidate gave no map");
-    OCTAVO_ASSIGN(const HeatmapAgreement agreement, AgreeOnHeatmap(expected[0], outputs[0]));
+    if (output_ >= outputs.size()) return InvalidArgument("the candidate gave no map");
+    OCTAVO_ASSIGN(const HeatmapAgreement agreement, AgreeOnHeatmap(expected[0], outputs[output_]));
     return Agreement{{agreement.score}, {}, {}};
   }
 
  private:
+  const size_t output_;
   LearnedOutputs learned_;
 };
 
 }  // namespace
 
 std::unique_ptr<Task> MakeTensorTask() { return std::make_unique<TensorTask>(); }
-std::unique_ptr<Task> MakeHeatmapTask() { return std::make_unique<HeatmapTask>(); }
+std::unique_ptr<Task> MakeHeatmapTask(size_t output) { return std::make_unique<HeatmapTask>(output); }
 
 }  // namespace octavo
