@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <limits>
+
+#include "graph/op_table.h"
 #include "passes/pass_test_graph.h"
 #include "passes/rewrites.h"
 
@@ -116,6 +119,28 @@ TEST(SoftmaxAttention, FusesShiftedWindows) {
     // Reshapes of q, k, v and of the result, of the bias where it has four axes; an Add of both masks.
     const size_t nodes = bias.size() == 4 ? 7 : 6;
     ExpectFused(g.Finish({Windowed(g, {2, 3, 2, 5, 5}, bias, {1, 3, 1, 5, 5})}), 0.5f, 4, nodes);
+  }
+}
+
+// What PyTorch 2.9 writes where a mask may leave a query without keys.
+TEST(SoftmaxAttention, FusesAGuardAgainstNan) {
+  if (FindOp("", "IsNaN") == nullptr) GTEST_SKIP() << "IsNaN is not supported";
+  for (const float instead : {0.0f, 1.0f}) {
+    TestGraph g;
+    const auto [q, k, v] = Inputs(g);
+    const float none = -std::numeric_limits<float>::infinity();
+    const ValueId mask = g.Constant({5, 3}, {0, 0, none, none, none, none, 0, none, 0, 0, 0, 0, none, none, 0});
+    const ValueId scores = g.Op("MatMul", {q, g.Op("Transpose", {k}, {{"perm", kSwap}})});
+    const ValueId p = g.Op("Softmax", {g.Op("Add", {scores, mask})});
+    const ValueId guarded = g.Op("Where", {g.Op("IsNaN", {p}), g.Scalar(instead), p});
+    Graph graph = g.Finish({g.Op("MatMul", {guarded, v})});
+    if (instead == 0) {
+      ExpectFused(graph, 1.0f, 4, 1);
+      Apply(RewriteAttention, graph);
+      EXPECT_EQ(FindOnly(graph, "Attention", kOctavoDomain)->Int("guarded", 0), 1);
+    } else {
+      EXPECT_EQ(Apply(RewriteAttention, graph), 0);
+    }
   }
 }
 
