@@ -35,6 +35,7 @@ void AddCheckFp16Command(CLI::App& app, Action& action);
 void AddQuantizeCommand(CLI::App& app, Action& action);
 void AddSensitivityCommand(CLI::App& app, Action& action);
 void AddResaveCommand(CLI::App& app, Action& action);
+void AddOpsCommand(CLI::App& app, Action& action);
 
 // A subcommand with an EXAMPLES section under its help. Each example is one command line without the prompt.
 CLI::App* AddSubcommand(CLI::App& app, const std::string& name, const std::string& description,

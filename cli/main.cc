@@ -124,6 +124,7 @@ int Main(int argc, char** argv) {
   AddSensitivityCommand(app, action);
   AddQuantizeCommand(app, action);
   AddResaveCommand(app, action);
+  AddOpsCommand(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {

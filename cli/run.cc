@@ -44,10 +44,10 @@ Result<Outputs> Compute(Graph graph, const RunFlags& flags, const std::map<std::
     outputs.milliseconds = stopwatch.Milliseconds();
     return outputs;
   }
-  std::vector<Dims> dims;
-  for (const Value& input : InputValues(graph)) dims.push_back(inputs.at(input.name).dims());
+  std::vector<Tensor> ordered;
+  for (const Value& input : InputValues(graph)) ordered.push_back(inputs.at(input.name));
   OCTAVO_ASSIGN(Session session, Session::Create(std::move(graph), flags.engine.ToOptions()));
-  OCTAVO_RETURN_IF_ERROR(session.Prepare(dims));
+  OCTAVO_RETURN_IF_ERROR(session.Prepare(ordered));
   outputs.names = session.output_names();
   const Stopwatch stopwatch;
   OCTAVO_ASSIGN(outputs.tensors, session.Run(inputs));

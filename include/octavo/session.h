@@ -78,7 +78,8 @@ struct PlanInfo {
   }
 };
 
-// A model ready to run. Run plans memory once per set of input shapes and keeps the plan and the packed weights.
+// A model ready to run. Run plans memory once per set of input shapes (and of the values of inputs that shapes depend
+// on: a Reshape to a shape that is an input, a NonZero) and keeps the plan and the packed weights.
 // Thread safety: one Run at a time per Session; different Sessions are independent. On one ISA and one thread,
 // equal inputs give equal bits.
 class Session {
@@ -94,7 +95,11 @@ class Session {
   const std::vector<std::string>& output_names() const;
 
   // Plans for these input shapes (in the order of inputs()) without running. Errors: shapes that do not fit, by node.
+  // A model in which a shape depends on the values of inputs cannot be prepared so; the error says which node asks.
   Status Prepare(const std::vector<Dims>& input_dims);
+  // Plans for these inputs. Where shapes depend on the values of inputs, the plan is for those values too, and Run with
+  // other values makes another plan; what depends on such inputs alone is computed while planning.
+  Status Prepare(std::span<const Tensor> inputs);
   // Types and shapes of the outputs for the prepared shapes, in the order of output_names().
   struct OutputInfo {
     DType dtype;

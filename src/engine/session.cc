@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 #include <list>
+#include <set>
 
 #include "base/parallel.h"
 #include "engine/canonical.h"
@@ -77,8 +78,23 @@ struct Session::Impl {
   struct Compiled {
     std::string key;
     std::vector<Dims> input_dims;
+    // By input: the value that the plan was made for, where shapes depend on it; undefined elsewhere.
+    std::vector<Tensor> input_values;
+    std::vector<size_t> plan_inputs;  // which of the session's inputs the plan reads, in the plan's order
     std::unique_ptr<Plan> plan;
     Arena arena;
+
+    bool IsFor(std::span<const Tensor> given) const {
+      for (size_t i = 0; i < given.size(); ++i) {
+        if (input_dims[i] != given[i].dims()) return false;
+        const Tensor& value = input_values[i];
+        if (value.defined() && std::memcmp(value.data(), given[i].data(), value.bytes()) != 0) return false;
+      }
+      return true;
+    }
+    bool IsFor(const std::vector<Dims>& dims) const {
+      return input_dims == dims && plan_inputs.size() == input_dims.size();
+    }
   };
   // Plans kept at a time; a decoder that sees many prompt counts stays bounded.
   static constexpr size_t kMaxPlans = 8;
@@ -88,16 +104,19 @@ struct Session::Impl {
   std::vector<Value> inputs;
   std::vector<std::string> output_names;
   PackedWeights weights;
-  std::list<Compiled> plans;  // most recently used first
+  std::list<Compiled> plans;        // most recently used first
+  std::set<std::string> by_value;  // inputs that shapes depend on, as far as they are known
   PlanInfo no_plan;
 
-  Result<Compiled*> Find(const std::vector<Dims>& input_dims) {
+  // `inputs`: either the inputs' shapes or the inputs.
+  template <typename Inputs>
+  Result<Compiled*> Find(const Inputs& given) {
     for (auto it = plans.begin(); it != plans.end(); ++it) {
-      if (it->input_dims != input_dims) continue;
+      if (!it->IsFor(given)) continue;
       plans.splice(plans.begin(), plans, it);
       return &plans.front();
     }
-    OCTAVO_ASSIGN(Compiled compiled, Compile(input_dims));
+    OCTAVO_ASSIGN(Compiled compiled, Compile(given));
     if (plans.size() >= kMaxPlans) plans.pop_back();
     plans.push_front(std::move(compiled));
     return &plans.front();
@@ -114,14 +133,37 @@ struct Session::Impl {
     for (size_t i = 0; i < inputs.size(); ++i) bindings[inputs[i].name] = input_dims[i];
     Graph bound = graph;
     OCTAVO_RETURN_IF_ERROR(BindShapes(bound, bindings));
+    return CompileBound(std::move(bound), input_dims, start);
+  }
+
+  Result<Compiled> Compile(std::span<const Tensor> given) {
+    const auto start = Clock::now();
+    const ThreadCount scope(options.threads);
+    std::map<std::string, Tensor> bindings;
+    std::vector<Dims> input_dims;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      bindings[inputs[i].name] = given[i];
+      input_dims.push_back(given[i].dims());
+    }
+    Graph bound = graph;
+    OCTAVO_RETURN_IF_ERROR(BindShapesByValue(bound, bindings, by_value));
+    return CompileBound(std::move(bound), input_dims, start);
+  }
+
+  Result<Compiled> CompileBound(Graph bound, const std::vector<Dims>& input_dims, Clock::time_point start) {
+    Compiled compiled;
+    compiled.key = ShapesKey(input_dims);
+    compiled.input_dims = input_dims;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const ValueId id = bound.Find(inputs[i].name);
+      compiled.input_values.push_back(bound.value(id).constant);
+      if (!bound.value(id).is_constant()) compiled.plan_inputs.push_back(i);
+    }
     const int64_t contraction_macs = CountContractionMacs(bound);
     PassOptions pass_options;
     pass_options.disabled = options.disabled_passes;
     OCTAVO_ASSIGN(std::vector<PassReport> passes,
                   MakeCanonical(bound, pass_options, options.precision, options.float32_nodes));
-    Compiled compiled;
-    compiled.key = ShapesKey(input_dims);
-    compiled.input_dims = input_dims;
     OCTAVO_ASSIGN(compiled.plan,
                   CompilePlan(std::move(bound),
                               {options.threads, options.precision, options.watched.size(), &options.watch}, weights));
@@ -188,15 +230,8 @@ struct Session::Impl {
   // The plan for the inputs' shapes; no allocation when it is the one used last.
   Result<Compiled*> FindFor(std::span<const Tensor> given) {
     OCTAVO_RETURN_IF_ERROR(CheckInputs(inputs, given));
-    if (!plans.empty()) {
-      const auto& dims = plans.front().input_dims;
-      bool same = true;
-      for (size_t i = 0; i < given.size(); ++i) same &= dims[i] == given[i].dims();
-      if (same) return &plans.front();
-    }
-    std::vector<Dims> dims;
-    for (const auto& tensor : given) dims.push_back(tensor.dims());
-    return Find(dims);
+    if (!plans.empty() && plans.front().IsFor(given)) return &plans.front();
+    return Find(given);
   }
 
   Status Execute(Compiled& compiled, std::span<const Tensor> given, std::span<Tensor> outputs, bool profile) {
@@ -204,8 +239,9 @@ struct Session::Impl {
     for (const auto& external : plan.externals) {
       const Buffer& buffer = plan.buffers[static_cast<size_t>(external.slot.buffer)];
       const auto index = static_cast<size_t>(buffer.external);
-      auto* base = static_cast<std::byte*>(buffer.kind == Buffer::Kind::kInput ? const_cast<void*>(given[index].data())
-                                                                               : outputs[index].mutable_data());
+      auto* base = static_cast<std::byte*>(buffer.kind == Buffer::Kind::kInput
+                                               ? const_cast<void*>(given[compiled.plan_inputs[index]].data())
+                                               : outputs[index].mutable_data());
       void* pointer = base + external.slot.offset;
       const auto s = static_cast<size_t>(external.step), o = static_cast<size_t>(external.operand);
       if (external.output_operand) {
@@ -298,6 +334,11 @@ const std::vector<std::string>& Session::output_names() const { return impl_->ou
 
 Status Session::Prepare(const std::vector<Dims>& input_dims) {
   OCTAVO_ASSIGN([[maybe_unused]] auto* compiled, impl_->Find(input_dims));
+  return {};
+}
+
+Status Session::Prepare(std::span<const Tensor> inputs) {
+  OCTAVO_ASSIGN([[maybe_unused]] auto* compiled, impl_->FindFor(inputs));
   return {};
 }
 

@@ -292,5 +292,77 @@ TEST(Session, SaysWhatIsWrong) {
   EXPECT_NE(Session::Create(SmallNetwork(random), options).status().message().find("no-such-pass"), std::string::npos);
 }
 
+// relu(x) reshaped to the shape that is the second input.
+Graph ReshapedByInput() {
+  Graph graph;
+  graph.opsets[""] = 17;
+  const ValueId x = graph.AddValue("x", DType::kFloat32, {-1, -1});
+  const ValueId shape = graph.AddValue("shape", DType::kInt64, {-1});
+  const ValueId relu = graph.AddValue("relu"), y = graph.AddValue("y", DType::kFloat32);
+  graph.inputs = {x, shape};
+  graph.outputs = {y};
+  graph.AddNode("relu", "", "Relu", {x}, {relu});
+  graph.AddNode("reshape", "", "Reshape", {relu, shape}, {y});
+  return graph;
+}
+
+TEST(Session, PlansForTheValuesThatShapesDependOn) {
+  auto session = Session::Create(ReshapedByInput());
+  ASSERT_TRUE(session.ok());
+  const Tensor x = Tensor::FromVector<float>({2, 3}, {1, -2, 3, -4, 5, -6});
+  for (const Dims& dims : {Dims{3, 2}, Dims{6}, Dims{3, 2}, Dims{1, 6}}) {
+    const auto rank = static_cast<int64_t>(dims.size());
+    const auto outputs = session->Run(std::vector<Tensor>{x, Tensor::FromVector<int64_t>({rank}, dims)});
+    ASSERT_TRUE(outputs.ok()) << outputs.status().message();
+    EXPECT_EQ((*outputs)[0].dims(), dims);
+    const auto values = (*outputs)[0].values<float>();
+    EXPECT_EQ(std::vector<float>(values.begin(), values.end()), (std::vector<float>{1, 0, 3, 0, 5, 0}));
+  }
+  const auto wrong = session->Run(std::vector<Tensor>{x, Tensor::FromVector<int64_t>({1}, {7})});
+  ASSERT_FALSE(wrong.ok());
+  EXPECT_NE(wrong.status().message().find("Reshape 'reshape'"), std::string::npos) << wrong.status().message();
+}
+
+TEST(Session, ReadsTheInputsThatItDidNotPlanFor) {
+  auto session = Session::Create(ReshapedByInput());
+  ASSERT_TRUE(session.ok());
+  const Tensor shape = Tensor::FromVector<int64_t>({1}, {2});
+  for (const float value : {1.0f, 2.0f}) {
+    const auto outputs = session->Run(std::vector<Tensor>{Tensor::FromVector<float>({1, 2}, {value, -1}), shape});
+    ASSERT_TRUE(outputs.ok()) << outputs.status().message();
+    EXPECT_EQ((*outputs)[0].values<float>()[0], value);
+  }
+}
+
+TEST(Session, SaysWhichNodeAsksForValuesThatShapesDoNotTell) {
+  auto session = Session::Create(ReshapedByInput());
+  ASSERT_TRUE(session.ok());
+  const Status status = session->Prepare({Dims{2, 3}, Dims{1}});
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.code(), ErrorCode::kUnsupported);
+  EXPECT_NE(status.message().find("Reshape 'reshape'"), std::string::npos) << status.message();
+}
+
+// Which elements a NonZero picks is computed from the data itself, by way of an op.
+TEST(Session, RunsNodesWhoseShapeIsInTheData) {
+  Graph graph;
+  graph.opsets[""] = 17;
+  const ValueId x = graph.AddValue("x", DType::kFloat32, {4});
+  const ValueId relu = graph.AddValue("relu"), y = graph.AddValue("y", DType::kInt64);
+  graph.inputs = {x};
+  graph.outputs = {y};
+  graph.AddNode("relu", "", "Relu", {x}, {relu});
+  graph.AddNode("where", "", "NonZero", {relu}, {y});
+  auto session = Session::Create(std::move(graph));
+  ASSERT_TRUE(session.ok());
+  const std::pair<std::vector<float>, std::vector<int64_t>> cases[] = {{{0, 1, -1, 2}, {1, 3}}, {{-1, -1, 4, 0}, {2}}};
+  for (const auto& [given, expected] : cases) {
+    const auto outputs = session->Run(std::vector<Tensor>{Tensor::FromVector<float>({4}, given)});
+    ASSERT_TRUE(outputs.ok()) << outputs.status().message();
+    const auto values = (*outputs)[0].values<int64_t>();
+    EXPECT_EQ(std::vector<int64_t>(values.begin(), values.end()), expected);
+  }
+}
+
 }  // namespace
 }  // namespace octavo

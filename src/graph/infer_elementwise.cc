@@ -70,6 +70,16 @@ Inferred InferCast(const Node& node, int64_t, InferArgs inputs) {
   return OneOutput(*to, inputs[0].dims);
 }
 
+Inferred InferCastLike(const Node&, int64_t, InferArgs inputs) { return OneOutput(inputs[1].dtype, inputs[0].dims); }
+
+Inferred InferFloatTest(const Node&, int64_t, InferArgs inputs) { return OneOutput(DType::kBool, inputs[0].dims); }
+
+Inferred InferPRelu(const Node&, int64_t, InferArgs inputs) {
+  OCTAVO_RETURN_IF_ERROR(CheckSameDType(inputs));
+  OCTAVO_RETURN_IF_ERROR(CheckBroadcastsTo(inputs[1].dims, inputs[0].dims, "slope"));
+  return OneOutput(inputs[0].dtype, inputs[0].dims);
+}
+
 Inferred InferDropout(const Node&, int64_t opset, InferArgs inputs) {
   const InferInput& training = InputAt(inputs, 2);
   if (training.present) {

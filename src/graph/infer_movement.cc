@@ -464,4 +464,37 @@ Inferred InferSpaceToDepth(const Node& node, int64_t, InferArgs inputs) {
   return OneOutput(inputs[0].dtype, {from[0], channels, from[2] / block, from[3] / block});
 }
 
+Result<std::vector<CenterAxis>> ResolveCenterCropPad(const Node& node, InferArgs inputs) {
+  const Dims& dims = inputs[0].dims;
+  OCTAVO_ASSIGN(const std::vector<int64_t> shape, ConstantInts(inputs[1], "shape"));
+  std::vector<int64_t> axes(dims.size());
+  std::iota(axes.begin(), axes.end(), 0);
+  if (node.Has("axes")) {
+    OCTAVO_ASSIGN(axes, NormalizeAxes(node.Ints("axes"), RankOf(inputs[0])));
+  }
+  if (axes.size() != shape.size()) {
+    return InvalidArgument("its shape has " + std::to_string(shape.size()) + " entries for " +
+                           std::to_string(axes.size()) + " axes");
+  }
+  std::vector<CenterAxis> plan;
+  for (const int64_t dim : dims) plan.push_back({0, 0, dim, dim});
+  for (size_t i = 0; i < axes.size(); ++i) {
+    if (shape[i] < 0) return InvalidArgument("its shape holds " + std::to_string(shape[i]));
+    CenterAxis& axis = plan[static_cast<size_t>(axes[i])];
+    const int64_t dim = axis.output;
+    axis.output = shape[i];
+    axis.count = std::min(dim, shape[i]);
+    axis.from = (dim - axis.count) / 2;
+    axis.to = (shape[i] - axis.count) / 2;
+  }
+  return plan;
+}
+
+Inferred InferCenterCropPad(const Node& node, int64_t, InferArgs inputs) {
+  OCTAVO_ASSIGN(const std::vector<CenterAxis> plan, ResolveCenterCropPad(node, inputs));
+  Dims dims;
+  for (const CenterAxis& axis : plan) dims.push_back(axis.output);
+  return OneOutput(inputs[0].dtype, std::move(dims));
+}
+
 }  // namespace octavo

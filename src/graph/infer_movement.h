@@ -36,4 +36,10 @@ struct PadPlan {
 };
 Result<PadPlan> ResolvePad(const Node& node, std::span<const InferInput> inputs);
 
+// CenterCropPad on one axis: `count` elements of the data from `from` on are those of the output from `to` on.
+struct CenterAxis {
+  int64_t from = 0, to = 0, count = 0, output = 0;
+};
+Result<std::vector<CenterAxis>> ResolveCenterCropPad(const Node& node, std::span<const InferInput> inputs);
+
 }  // namespace octavo

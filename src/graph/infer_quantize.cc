@@ -71,4 +71,13 @@ Inferred InferDequantizeLinear(const Node& node, int64_t, InferArgs inputs) {
   return OneOutput(inputs[1].dtype, inputs[0].dims);
 }
 
+Inferred InferDynamicQuantizeLinear(const Node&, int64_t, InferArgs inputs) {
+  if (inputs[0].dtype != DType::kFloat32) return InvalidArgument("its input must be float32");
+  std::vector<InferOutput> outputs(3);
+  outputs[0] = {DType::kUInt8, inputs[0].dims};
+  outputs[1] = {DType::kFloat32, {}};
+  outputs[2] = {DType::kUInt8, {}};
+  return outputs;
+}
+
 }  // namespace octavo

@@ -108,4 +108,75 @@ Inferred InferBatchNormalization(const Node& node, int64_t, InferArgs inputs) {
   return OneOutput(inputs[0].dtype, inputs[0].dims);
 }
 
+Result<std::vector<bool>> ResolveMeanVarianceAxes(const Node& node, size_t rank) {
+  OCTAVO_ASSIGN(const auto axes, NormalizeAxes(node.Ints("axes", {0, 2, 3}), static_cast<int64_t>(rank)));
+  std::vector<bool> mask(rank, false);
+  for (const int64_t axis : axes) mask[static_cast<size_t>(axis)] = true;
+  return mask;
+}
+
+Inferred InferMeanVariance(const Node& node, int64_t, InferArgs inputs) {
+  OCTAVO_RETURN_IF_ERROR(ResolveMeanVarianceAxes(node, inputs[0].dims.size()).status());
+  return OneOutput(inputs[0].dtype, inputs[0].dims);
+}
+
+Inferred InferLpNormalization(const Node& node, int64_t, InferArgs inputs) {
+  OCTAVO_RETURN_IF_ERROR(NormalizeAxis(node.Int("axis", -1), RankOf(inputs[0])).status());
+  const int64_t p = node.Int("p", 2);
+  if (p != 1 && p != 2) return InvalidArgument("p is " + std::to_string(p) + ", not 1 or 2");
+  return OneOutput(inputs[0].dtype, inputs[0].dims);
+}
+
+Inferred InferLrn(const Node& node, int64_t, InferArgs inputs) {
+  OCTAVO_RETURN_IF_ERROR(CheckRank(inputs[0], 2, "X"));
+  const int64_t size = node.Int("size", 0);
+  if (size < 1 || size > kMaxExtent) return InvalidArgument("size is " + std::to_string(size));
+  return OneOutput(inputs[0].dtype, inputs[0].dims);
+}
+
+Inferred InferDet(const Node&, int64_t, InferArgs inputs) {
+  const Dims& dims = inputs[0].dims;
+  if (dims.size() < 2 || dims.back() != dims[dims.size() - 2]) {
+    return InvalidArgument("its input must be square matrices, not " + ToString(dims));
+  }
+  if (dims.back() > kMaxExtent) return Unsupported("a matrix of " + ToString(dims));
+  return OneOutput(inputs[0].dtype, Dims(dims.begin(), dims.end() - 2));
+}
+
+namespace {
+
+// Scores (N, C, d...), a class for each of (N, d...), and the weights of the C classes.
+Result<Dims> InferLoss(const Node& node, InferArgs inputs) {
+  OCTAVO_RETURN_IF_ERROR(CheckRank(inputs[0], 2, "scores"));
+  Dims labels = inputs[0].dims;
+  labels.erase(labels.begin() + 1);
+  OCTAVO_RETURN_IF_ERROR(CheckDims(inputs[1], labels, "labels"));
+  if (inputs[1].dtype != DType::kInt64 && inputs[1].dtype != DType::kInt32) {
+    return InvalidArgument("its labels are " + std::string(NameOf(inputs[1].dtype)) + ", not int32 or int64");
+  }
+  if (const InferInput& weights = InputAt(inputs, 2); weights.present) {
+    OCTAVO_RETURN_IF_ERROR(CheckDims(weights, {inputs[0].dims[1]}, "weights"));
+    if (weights.dtype != inputs[0].dtype) return InvalidArgument("its scores and weights differ in type");
+  }
+  const std::string reduction = node.String("reduction", "mean");
+  if (reduction == "none") return labels;
+  if (reduction == "sum" || reduction == "mean") return Dims();
+  return InvalidArgument("reduction '" + reduction + "' is not one of none, sum, mean");
+}
+
+}  // namespace
+
+Inferred InferLogLikelihoodLoss(const Node& node, int64_t, InferArgs inputs) {
+  OCTAVO_ASSIGN(Dims dims, InferLoss(node, inputs));
+  return OneOutput(inputs[0].dtype, std::move(dims));
+}
+
+Inferred InferCrossEntropyLoss(const Node& node, int64_t, InferArgs inputs) {
+  OCTAVO_ASSIGN(Dims dims, InferLoss(node, inputs));
+  std::vector<InferOutput> outputs(2);
+  outputs[0] = {inputs[0].dtype, std::move(dims)};
+  outputs[1] = {inputs[0].dtype, inputs[0].dims};
+  return outputs;
+}
+
 }  // namespace octavo

@@ -13,4 +13,7 @@ namespace octavo {
 // others) or as input. No axes mean all of them, or none where noop_with_empty_axes says so.
 Result<std::vector<int64_t>> ResolveReduceAxes(const Node& node, std::span<const InferInput> inputs);
 
+// The axes that MeanVarianceNormalization takes its moments over, as a mask.
+Result<std::vector<bool>> ResolveMeanVarianceAxes(const Node& node, size_t rank);
+
 }  // namespace octavo

@@ -31,6 +31,8 @@ Result<Enum> Choose(const Node& node, std::string_view attribute, const Choice<E
 
 constexpr Choice<ResizeMode> kModes[] = {
     {"nearest", ResizeMode::kNearest}, {"linear", ResizeMode::kLinear}, {"cubic", ResizeMode::kCubic}};
+constexpr Choice<ResizeMode> kUpsampleModes[] = {
+    {"nearest", ResizeMode::kNearest}, {"linear", ResizeMode::kLinear}, {"bilinear", ResizeMode::kLinear}};
 constexpr Choice<ResizeCoordinates> kCoordinates[] = {
     {"half_pixel", ResizeCoordinates::kHalfPixel},
     {"half_pixel_symmetric", ResizeCoordinates::kHalfPixelSymmetric},
@@ -45,6 +47,12 @@ constexpr Choice<ResizeNearest> kNearest[] = {{"round_prefer_floor", ResizeNeare
                                               {"ceil", ResizeNearest::kCeil}};
 
 Status ReadAttributes(const Node& node, ResizePlan& plan) {
+  if (node.op == "Upsample") {
+    plan.coordinates = ResizeCoordinates::kAsymmetric;
+    plan.nearest = ResizeNearest::kFloor;
+    OCTAVO_ASSIGN(plan.mode, Choose(node, "mode", kUpsampleModes, ResizeMode::kNearest));
+    return {};
+  }
   OCTAVO_ASSIGN(plan.mode, Choose(node, "mode", kModes, ResizeMode::kNearest));
   OCTAVO_ASSIGN(plan.coordinates,
                 Choose(node, "coordinate_transformation_mode", kCoordinates, ResizeCoordinates::kHalfPixel));
@@ -148,6 +156,16 @@ Status ApplySizes(const Node& node, const std::vector<int64_t>& sizes, const std
   return policy == "stretch" ? Status() : KeepAspect(policy, axes, plan);
 }
 
+Result<ResizePlan> MarkResized(ResizePlan plan) {
+  for (ResizeAxis& axis : plan.axes) {
+    const bool whole = axis.roi_start == 0 && axis.roi_end == 1;
+    axis.resized = axis.output != axis.input || axis.scale != 1 ||
+                   (plan.coordinates == ResizeCoordinates::kTfCropAndResize && !whole);
+    if (axis.resized && axis.input == 0 && axis.output != 0) return InvalidArgument("an empty axis cannot grow");
+  }
+  return plan;
+}
+
 }  // namespace
 
 Result<ResizePlan> ResolveResize(const Node& node, int64_t, InferArgs inputs) {
@@ -156,6 +174,13 @@ Result<ResizePlan> ResolveResize(const Node& node, int64_t, InferArgs inputs) {
   OCTAVO_RETURN_IF_ERROR(ReadAttributes(node, plan));
   for (const int64_t dim : x) plan.axes.push_back({.input = dim, .output = dim});
   OCTAVO_ASSIGN(const std::vector<size_t> axes, ResizedAxes(node, x.size()));
+  if (node.op == "Upsample") {
+    // The scales were an attribute before opset 9.
+    OCTAVO_ASSIGN(std::vector<float> scales, OptionalFloats(inputs, 1, "scales"));
+    if (scales.empty()) scales = node.Floats("scales");
+    OCTAVO_RETURN_IF_ERROR(ApplyScales(scales, axes, plan));
+    return MarkResized(std::move(plan));
+  }
   OCTAVO_ASSIGN(const std::vector<float> roi, OptionalFloats(inputs, 1, "roi"));
   OCTAVO_ASSIGN(const std::vector<float> scales, OptionalFloats(inputs, 2, "scales"));
   const bool has_sizes = InputAt(inputs, 3).present && ElementCount(inputs[3].dims) > 0;
@@ -169,13 +194,7 @@ Result<ResizePlan> ResolveResize(const Node& node, int64_t, InferArgs inputs) {
   } else if (!axes.empty()) {
     OCTAVO_RETURN_IF_ERROR(ApplyScales(scales, axes, plan));
   }
-  for (ResizeAxis& axis : plan.axes) {
-    const bool whole = axis.roi_start == 0 && axis.roi_end == 1;
-    axis.resized = axis.output != axis.input || axis.scale != 1 ||
-                   (plan.coordinates == ResizeCoordinates::kTfCropAndResize && !whole);
-    if (axis.resized && axis.input == 0 && axis.output != 0) return InvalidArgument("an empty axis cannot grow");
-  }
-  return plan;
+  return MarkResized(std::move(plan));
 }
 
 Inferred InferResize(const Node& node, int64_t opset, InferArgs inputs) {

@@ -21,6 +21,9 @@ OCTAVO_DECLARE_INFER(InferWhere);
 OCTAVO_DECLARE_INFER(InferCast);
 OCTAVO_DECLARE_INFER(InferRoundTo);
 OCTAVO_DECLARE_INFER(InferDropout);
+OCTAVO_DECLARE_INFER(InferFloatTest);
+OCTAVO_DECLARE_INFER(InferPRelu);
+OCTAVO_DECLARE_INFER(InferCastLike);
 
 // infer_movement.cc
 OCTAVO_DECLARE_INFER(InferShape);
@@ -44,8 +47,24 @@ OCTAVO_DECLARE_INFER(InferRange);
 OCTAVO_DECLARE_INFER(InferDepthToSpace);
 OCTAVO_DECLARE_INFER(InferSpaceToDepth);
 
+OCTAVO_DECLARE_INFER(InferCenterCropPad);
+
+// infer_selection.cc
+OCTAVO_DECLARE_INFER(InferTrilu);
+OCTAVO_DECLARE_INFER(InferEyeLike);
+OCTAVO_DECLARE_INFER(InferOneHot);
+OCTAVO_DECLARE_INFER(InferNonZero);
+OCTAVO_DECLARE_INFER(InferCompress);
+OCTAVO_DECLARE_INFER(InferUnique);
+OCTAVO_DECLARE_INFER(InferTopK);
+OCTAVO_DECLARE_INFER(InferCumSum);
+OCTAVO_DECLARE_INFER(InferReverseSequence);
+OCTAVO_DECLARE_INFER(InferScatterElements);
+OCTAVO_DECLARE_INFER(InferScatterNd);
+
 // infer_resize.cc
 OCTAVO_DECLARE_INFER(InferResize);
+
 
 // infer_contraction.cc
 OCTAVO_DECLARE_INFER(InferMatMul);
@@ -58,6 +77,8 @@ OCTAVO_DECLARE_INFER(InferConvTranspose);
 OCTAVO_DECLARE_INFER(InferAveragePool);
 OCTAVO_DECLARE_INFER(InferMaxPool);
 OCTAVO_DECLARE_INFER(InferGlobalPool);
+OCTAVO_DECLARE_INFER(InferLpPool);
+OCTAVO_DECLARE_INFER(InferMaxUnpool);
 
 // infer_reduction.cc
 OCTAVO_DECLARE_INFER(InferReduce);
@@ -67,10 +88,37 @@ OCTAVO_DECLARE_INFER(InferLayerNormalization);
 OCTAVO_DECLARE_INFER(InferInstanceNormalization);
 OCTAVO_DECLARE_INFER(InferGroupNormalization);
 OCTAVO_DECLARE_INFER(InferBatchNormalization);
+OCTAVO_DECLARE_INFER(InferLpNormalization);
+OCTAVO_DECLARE_INFER(InferMeanVariance);
+OCTAVO_DECLARE_INFER(InferLrn);
+OCTAVO_DECLARE_INFER(InferDet);
+OCTAVO_DECLARE_INFER(InferLogLikelihoodLoss);
+OCTAVO_DECLARE_INFER(InferCrossEntropyLoss);
 
 // infer_quantize.cc
 OCTAVO_DECLARE_INFER(InferQuantizeLinear);
 OCTAVO_DECLARE_INFER(InferDequantizeLinear);
+OCTAVO_DECLARE_INFER(InferDynamicQuantizeLinear);
+
+// infer_integer.cc
+OCTAVO_DECLARE_INFER(InferMatMulInteger);
+OCTAVO_DECLARE_INFER(InferConvInteger);
+OCTAVO_DECLARE_INFER(InferQLinearMatMul);
+OCTAVO_DECLARE_INFER(InferQLinearConv);
+
+// infer_signal.cc
+OCTAVO_DECLARE_INFER(InferSignalWindow);
+OCTAVO_DECLARE_INFER(InferDft);
+OCTAVO_DECLARE_INFER(InferStft);
+OCTAVO_DECLARE_INFER(InferMelWeightMatrix);
+
+// infer_sampling.cc
+OCTAVO_DECLARE_INFER(InferGridSample);
+OCTAVO_DECLARE_INFER(InferAffineGrid);
+OCTAVO_DECLARE_INFER(InferRoiAlign);
+OCTAVO_DECLARE_INFER(InferCol2Im);
+OCTAVO_DECLARE_INFER(InferDeformConv);
+OCTAVO_DECLARE_INFER(InferNonMaxSuppression);
 
 // infer_fused.cc
 OCTAVO_DECLARE_INFER(InferFusedLayerNorm);

@@ -218,4 +218,36 @@ Inferred InferGlobalPool(const Node&, int64_t, InferArgs inputs) {
   return OneOutput(inputs[0].dtype, std::move(dims));
 }
 
+Inferred InferLpPool(const Node& node, int64_t opset, InferArgs inputs) {
+  if (node.Int("p", 2) < 1) return InvalidArgument("p is " + std::to_string(node.Int("p", 2)));
+  return InferAveragePool(node, opset, inputs);
+}
+
+Result<Dims> ResolveUnpool(const Node& node, const Dims& x) {
+  if (x.size() < 3) return InvalidArgument("input of " + ToString(x) + " needs rank 3 or more");
+  const size_t count = x.size() - 2;
+  if (!node.Has("kernel_shape")) return InvalidArgument("its kernel_shape is missing");
+  OCTAVO_ASSIGN(const auto kernel, ExtentAttribute(node, "kernel_shape", count, 1, 1));
+  OCTAVO_ASSIGN(const auto strides, ExtentAttribute(node, "strides", count, 1, 1));
+  OCTAVO_ASSIGN(const auto pads, ExtentAttribute(node, "pads", 2 * count, 0, 0));
+  Dims dims(x.begin(), x.begin() + 2);
+  for (size_t d = 0; d < count; ++d) {
+    dims.push_back((x[d + 2] - 1) * strides[d] + kernel[d] - pads[d] - pads[d + count]);
+  }
+  OCTAVO_RETURN_IF_ERROR(CheckedElementCount(dims).status());
+  return dims;
+}
+
+Inferred InferMaxUnpool(const Node& node, int64_t, InferArgs inputs) {
+  OCTAVO_ASSIGN(Dims dims, ResolveUnpool(node, inputs[0].dims));
+  OCTAVO_RETURN_IF_ERROR(CheckDims(inputs[1], inputs[0].dims, "I"));
+  if (inputs[1].dtype != DType::kInt64) return InvalidArgument("its indices must be int64");
+  if (!InputAt(inputs, 2).present) return OneOutput(inputs[0].dtype, std::move(dims));
+  OCTAVO_ASSIGN(Dims wanted, ConstantInts(inputs[2], "output_shape"));
+  bool fits = wanted.size() == dims.size();
+  for (size_t d = 0; fits && d < dims.size(); ++d) fits = d < 2 ? wanted[d] == dims[d] : wanted[d] >= dims[d];
+  if (!fits) return InvalidArgument("output_shape " + ToString(wanted) + " has no room for " + ToString(dims));
+  return OneOutput(inputs[0].dtype, std::move(wanted));
+}
+
 }  // namespace octavo

@@ -26,4 +26,7 @@ Result<std::vector<WindowAxis>> ResolveConv(const Node& node, const Dims& x, con
 Result<std::vector<WindowAxis>> ResolveConvTranspose(const Node& node, const Dims& x, const Dims& w);
 Result<std::vector<WindowAxis>> ResolvePool(const Node& node, const Dims& x);
 
+// MaxUnpool: the shape that the pool's input had by its attributes; output_shape may ask for more.
+Result<Dims> ResolveUnpool(const Node& node, const Dims& x);
+
 }  // namespace octavo

@@ -48,6 +48,9 @@ struct OpTraits {
   // (negative: from the end) when input 1 is constant. Zero for ops that are not contractions.
   uint32_t quantizable_inputs = 0;
   int weight_axis = 0;
+  // Inputs whose values, not only shapes, must be known when shapes are bound (bit i = input i; the last bit stands for
+  // all further ones).
+  uint32_t value_inputs = 0;
 };
 
 // The row of an op, or null when Octavo does not know it.

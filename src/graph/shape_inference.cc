@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 #include <utility>
 
 #include "base/quote.h"
@@ -44,14 +45,44 @@ class ShapeBinder {
     for (Node& node : graph_.nodes) {
       if (node.removed) continue;
       auto status = BindNode(node);
-      if (!status.ok()) return status.WithPrefix(graph_.Describe(node) + ": ");
+      if (!status.ok()) {
+        if (status.code() == ErrorCode::kUnsupported) FindNeededInputs(node);
+        return status.WithPrefix(graph_.Describe(node) + ": ");
+      }
       folded |= node.removed;
     }
     for (Value& value : graph_.values) value.dim_params.clear();
     return folded ? graph_.Sort() : Status();
   }
 
+  // After BindNodes has failed for want of values: the graph inputs that they are computed from.
+  const std::set<std::string>& needed_inputs() const { return needed_inputs_; }
+
  private:
+  void FindNeededInputs(const Node& node) {
+    const OpTraits* traits = FindOp(node.domain, node.op);
+    if (traits == nullptr) return;
+    constexpr size_t kLastBit = 31;
+    std::vector<ValueId> wanted;
+    std::vector<bool> seen(graph_.values.size());
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      if ((traits->value_inputs >> std::min(i, kLastBit) & 1) != 0) wanted.push_back(node.inputs[i]);
+    }
+    while (!wanted.empty()) {
+      const ValueId id = wanted.back();
+      wanted.pop_back();
+      if (id == kNoValue || graph_.value(id).is_constant() || seen[static_cast<size_t>(id)]) continue;
+      seen[static_cast<size_t>(id)] = true;
+      const Value& value = graph_.value(id);
+      if (value.producer == kNoNode) {
+        needed_inputs_.insert(value.name);
+      } else {
+        const std::vector<ValueId>& behind = graph_.node(value.producer).inputs;
+        wanted.insert(wanted.end(), behind.begin(), behind.end());
+      }
+    }
+  }
+
   Status BindInput(Value& input, const Dims* given) {
     if (input.dtype == DType::kUndefined) return InvalidArgument("input " + Quote(input.name) + " has no element type");
     if (given == nullptr) {
@@ -198,15 +229,53 @@ class ShapeBinder {
   std::vector<InferInput> inputs_;  // of the node at hand
   bool all_constant_ = true;
   std::vector<std::vector<NodeId>> uses_;  // made when first asked for
+  std::set<std::string> needed_inputs_;
 };
+
+constexpr int64_t kFoldLimitBytes = int64_t{256} << 20;
+
+Status Bind(ShapeBinder& binder, const Graph& graph, const std::map<std::string, Dims>& input_dims) {
+  auto status = binder.BindInputs(input_dims);
+  if (status.ok()) status = binder.BindNodes();
+  return graph.source.empty() ? status : status.WithPrefix(graph.source + ": ");
+}
+
+// The inputs named in `by_value`, of declared shapes, as constants with a copy of their values.
+Status FixInputs(Graph& graph, const std::map<std::string, Tensor>& inputs, const std::set<std::string>& by_value) {
+  for (const std::string& name : by_value) {
+    Value& value = graph.value(graph.Find(name));
+    OCTAVO_ASSIGN(value.constant, inputs.at(name).Clone());
+  }
+  std::erase_if(graph.inputs, [&](ValueId id) { return graph.value(id).is_constant(); });
+  return {};
+}
 
 }  // namespace
 
 Status BindShapes(Graph& graph, const std::map<std::string, Dims>& input_dims, int64_t fold_limit_bytes) {
   ShapeBinder binder(graph, fold_limit_bytes);
-  auto status = binder.BindInputs(input_dims);
-  if (status.ok()) status = binder.BindNodes();
-  return graph.source.empty() ? status : status.WithPrefix(graph.source + ": ");
+  return Bind(binder, graph, input_dims);
+}
+
+Status BindShapesByValue(Graph& graph, const std::map<std::string, Tensor>& inputs, std::set<std::string>& by_value) {
+  std::map<std::string, Dims> dims;
+  for (const auto& [name, tensor] : inputs) dims[name] = tensor.dims();
+  while (true) {
+    Graph bound = graph;
+    ShapeBinder binder(bound, kFoldLimitBytes);
+    // All inputs' shapes are checked, those of constants too, before any of them leaves.
+    Status status = binder.BindInputs(dims);
+    if (status.ok()) status = FixInputs(bound, inputs, by_value);
+    if (status.ok()) status = binder.BindNodes();
+    if (status.ok()) {
+      graph = std::move(bound);
+      return {};
+    }
+    const size_t known = by_value.size();
+    by_value.insert(binder.needed_inputs().begin(), binder.needed_inputs().end());
+    if (by_value.size() > known) continue;
+    return graph.source.empty() ? status : status.WithPrefix(graph.source + ": ");
+  }
 }
 
 }  // namespace octavo

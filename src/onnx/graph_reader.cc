@@ -97,8 +97,13 @@ Status GraphReader::ReadOpsets() {
       return BadFile("it imports two versions of the opset of domain " + Quote(domain));
     }
   }
-  if (graph_.opset() == 0) return BadFile("it names no version of the ai.onnx opset, or is truncated");
-  return {};
+  // A model of other domains alone needs none: its ops are refused by name later.
+  const auto& nodes = model_.graph().node();
+  const bool others_only = !graph_.opsets.empty() && std::all_of(nodes.begin(), nodes.end(), [](const auto& node) {
+    return !CanonicalDomain(node.domain()).empty();
+  });
+  if (graph_.opset() > 0 || (others_only && !nodes.empty())) return {};
+  return BadFile("it names no version of the ai.onnx opset, or is truncated");
 }
 
 Result<ValueId> GraphReader::Declare(const std::string& name, const std::string& what) {

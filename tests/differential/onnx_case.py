@@ -6,8 +6,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 # A model, and one array per graph input, in the order of the inputs. `slack`: what quantizers may add to the tolerance of each
-# output, in its units; integers without slack must be equal.
-Case = collections.namedtuple("Case", "name model inputs slack", defaults=((),))
+# output, in its units; integers without slack must be equal. `tolerances`: of each output, where the case knows better than
+# run.tolerance.
+Case = collections.namedtuple("Case", "name model inputs slack tolerances", defaults=((), ()))
 
 
 def value_info(name, array):

@@ -51,21 +51,6 @@ T Softplus(T x) {
 
 // Binary
 
-template <typename TypeList, typename Fn>
-Result<BoundKernel> BindBinary(const BindContext& context, Fn fn) {
-  OCTAVO_RETURN_IF_ERROR(CheckBroadcast(context));
-  if (context.inputs[0].dtype != context.inputs[1].dtype) return InvalidArgument("the operands differ in type");
-  return ForDType(TypeList(), context.inputs[0].dtype, [&]<typename T>(std::type_identity<T>) -> Result<BoundKernel> {
-    BoundKernel kernel;
-    kernel.run = [loop = ElementwiseLoop<2>(context.outputs[0], {&context.inputs[0], &context.inputs[1]}),
-                  threads = context.threads, fn](const KernelArgs& args) {
-      RunBinary<T, T, T>(loop, threads, args.inputs[0], args.inputs[1], args.outputs[0], fn);
-      return Status();
-    };
-    return kernel;
-  });
-}
-
 Result<BoundKernel> BindAdd(const BindContext& context) {
   return BindBinary<NumericTypes>(context, [](auto a, auto b) { return Add(a, b); });
 }
@@ -220,6 +205,22 @@ Result<BoundKernel> BindMax(const BindContext& context) {
 }
 Result<BoundKernel> BindSum(const BindContext& context) {
   return BindFold<FloatTypes>(context, [](auto a, auto b) { return a + b; });
+}
+// The sum, divided in place.
+Result<BoundKernel> BindMean(const BindContext& context) {
+  OCTAVO_ASSIGN(const BoundKernel sum, BindSum(context));
+  const Operand& y = context.outputs[0];
+  const auto count = static_cast<float>(context.inputs.size());
+  return ForDType(FloatTypes(), y.dtype, [&]<typename T>(std::type_identity<T>) {
+    BoundKernel kernel;
+    kernel.run = [sum, loop = ElementwiseLoop<1>(y, {&y}), threads = context.threads, count](const KernelArgs& args) {
+      OCTAVO_RETURN_IF_ERROR(sum.run(args));
+      RunUnary<T, T>(loop, threads, args.outputs[0], args.outputs[0],
+                     [count](auto x) { return x / static_cast<decltype(x)>(count); });
+      return Status();
+    };
+    return Result<BoundKernel>(std::move(kernel));
+  });
 }
 
 // Comparison and logic; bool is stored as one byte.
@@ -426,6 +427,7 @@ std::span<const GenericKernelRow> ArithmeticKernels() {
       {"", "Min", BindMin},
       {"", "Max", BindMax},
       {"", "Sum", BindSum},
+      {"", "Mean", BindMean},
       {"", "Equal", BindEqual},
       {"", "Greater", BindGreater},
       {"", "GreaterOrEqual", BindGreaterOrEqual},

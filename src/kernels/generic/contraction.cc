@@ -32,6 +32,8 @@ MatrixView ViewAsMatrix(const Operand& operand, bool vector_is_row) {
   return view;
 }
 
+}  // namespace
+
 Result<MatrixProduct> MatMulProduct(const Operand& a, const Operand& b, const Operand& y) {
   if (a.dims.empty() || b.dims.empty()) return InvalidArgument("an operand is a scalar");
   const MatrixView left = ViewAsMatrix(a, /*vector_is_row=*/true);
@@ -61,6 +63,8 @@ Result<MatrixProduct> MatMulProduct(const Operand& a, const Operand& b, const Op
   if (b.dims.size() > 1) product.y_column = y.strides.back();
   return product;
 }
+
+namespace {
 
 Result<BoundKernel> BindMatMul(const BindContext& context) {
   const auto in = context.inputs;

@@ -111,4 +111,20 @@ Result<BoundKernel> BindUnary(const BindContext& context, Fn fn) {
   });
 }
 
+// Output 0 = fn(input 0, input 1), all of one type of the list.
+template <typename TypeList, typename Fn>
+Result<BoundKernel> BindBinary(const BindContext& context, Fn fn) {
+  OCTAVO_RETURN_IF_ERROR(CheckBroadcast(context));
+  if (context.inputs[0].dtype != context.inputs[1].dtype) return InvalidArgument("the operands differ in type");
+  return ForDType(TypeList(), context.inputs[0].dtype, [&]<typename T>(std::type_identity<T>) -> Result<BoundKernel> {
+    BoundKernel kernel;
+    kernel.run = [loop = ElementwiseLoop<2>(context.outputs[0], {&context.inputs[0], &context.inputs[1]}),
+                  threads = context.threads, fn](const KernelArgs& args) {
+      RunBinary<T, T, T>(loop, threads, args.inputs[0], args.inputs[1], args.outputs[0], fn);
+      return Status();
+    };
+    return kernel;
+  });
+}
+
 }  // namespace octavo

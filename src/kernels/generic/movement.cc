@@ -186,6 +186,35 @@ Result<BoundKernel> BindSlice(const BindContext& context, InferArgs inputs) {
   return RunPieces({{.copy = std::move(copy), .from_bytes = BytesOf(x, start)}}, context.threads);
 }
 
+// Zeros, and the middle of the input in the middle of the output.
+Result<BoundKernel> BindCenterCropPad(const BindContext& context, InferArgs inputs) {
+  const Operand& x = context.inputs[0];
+  const Operand& y = context.outputs[0];
+  OCTAVO_ASSIGN(const std::vector<CenterAxis> plan, ResolveCenterCropPad(context.node, inputs));
+  Dims middle;
+  int64_t from = 0, to = 0;
+  for (size_t d = 0; d < plan.size(); ++d) {
+    middle.push_back(plan[d].count);
+    from += plan[d].from * x.strides[d];
+    to += plan[d].to * y.strides[d];
+  }
+  if (ElementCount(y.dims) == 0) return RunPieces({}, 1);
+  OCTAVO_ASSIGN(StridedCopy zeros, StridedCopy::Make(SizeOf(y.dtype), y.dims, Dims(y.dims.size(), 0), y.strides));
+  std::vector<CopyPiece> pieces;
+  if (ElementCount(middle) > 0) {
+    OCTAVO_ASSIGN(StridedCopy copy, StridedCopy::Make(SizeOf(x.dtype), middle, x.strides, y.strides));
+    pieces.push_back({.copy = std::move(copy), .from_bytes = BytesOf(x, from), .to_bytes = BytesOf(y, to)});
+  }
+  BoundKernel kernel;
+  kernel.run = [zeros = std::move(zeros), copy = RunPieces(std::move(pieces), context.threads),
+                threads = context.threads](const KernelArgs& args) {
+    constexpr uint64_t kZero = 0;  // of every type
+    zeros.Run(&kZero, args.outputs[0], threads);
+    return copy.run(args);
+  };
+  return kernel;
+}
+
 // Every axis is two: which repeat, and where in it.
 Result<BoundKernel> BindTile(const BindContext& context, InferArgs) {
   const Operand& x = context.inputs[0];
@@ -279,6 +308,8 @@ Result<BoundKernel> BindWhere(const BindContext& context, InferArgs) {
 
 constexpr GenericKernelRow kRows[] = {
     {"", "Cast", BindChecked<BindCast>},
+    {"", "CastLike", BindChecked<BindCast>},
+    {"", "CenterCropPad", BindChecked<BindCenterCropPad>},
     {"", "Concat", BindChecked<BindConcat>},
     {"", "ConstantOfShape", BindChecked<BindConstantOfShape>},
     {"", "DepthToSpace", BindChecked<BindDepthToSpace>},

@@ -36,6 +36,9 @@ struct CopyPiece {
 };
 BoundKernel RunPieces(std::vector<CopyPiece> pieces, int threads);
 
+// Writes int64 `values`, known at bind time and in row-major order, to output number `output` whenever it runs.
+Result<BoundKernel> WriteValues(const Operand& y, size_t output, std::vector<int64_t> values);
+
 // movement_gather.cc
 Result<BoundKernel> BindGather(const BindContext& context, std::span<const InferInput> inputs);
 Result<BoundKernel> BindGatherElements(const BindContext& context, std::span<const InferInput> inputs);

@@ -11,17 +11,6 @@ namespace {
 
 using InferArgs = std::span<const InferInput>;
 
-// Writes `values`, known at bind time, whenever it runs.
-Result<BoundKernel> WriteValues(const Operand& y, std::vector<int64_t> values) {
-  OCTAVO_ASSIGN(StridedCopy copy, StridedCopy::Make(sizeof(int64_t), y.dims, ContiguousStrides(y.dims), y.strides));
-  BoundKernel kernel;
-  kernel.run = [copy = std::move(copy), values = std::move(values)](const KernelArgs& args) {
-    copy.Run(values.data(), args.outputs[0], 1);
-    return Status();
-  };
-  return kernel;
-}
-
 // output[i] = start + i * delta, computed in Via and stored as T.
 template <typename T, typename Via>
 void FillRange(const void* start, const void* delta, void* y, int64_t count, int64_t step) {
@@ -54,17 +43,27 @@ RangeFn RangeOf(DType dtype) {
 
 }  // namespace
 
+Result<BoundKernel> WriteValues(const Operand& y, size_t output, std::vector<int64_t> values) {
+  OCTAVO_ASSIGN(StridedCopy copy, StridedCopy::Make(sizeof(int64_t), y.dims, ContiguousStrides(y.dims), y.strides));
+  BoundKernel kernel;
+  kernel.run = [copy = std::move(copy), output, values = std::move(values)](const KernelArgs& args) {
+    if (!values.empty()) copy.Run(values.data(), args.outputs[output], 1);
+    return Status();
+  };
+  return kernel;
+}
+
 Result<BoundKernel> BindShape(const BindContext& context, InferArgs) {
   const Dims& dims = context.inputs[0].dims;
   const auto rank = static_cast<int64_t>(dims.size());
   const int64_t start = context.node.Int("start", 0);
   const auto first = dims.begin() + std::clamp<int64_t>(start < 0 ? start + rank : start, 0, rank);
   const int64_t count = std::min<int64_t>(context.outputs[0].dims[0], dims.end() - first);
-  return WriteValues(context.outputs[0], {first, first + count});
+  return WriteValues(context.outputs[0], 0, {first, first + count});
 }
 
 Result<BoundKernel> BindSize(const BindContext& context, InferArgs) {
-  return WriteValues(context.outputs[0], {ElementCount(context.inputs[0].dims)});
+  return WriteValues(context.outputs[0], 0, {ElementCount(context.inputs[0].dims)});
 }
 
 Result<BoundKernel> BindConstantOfShape(const BindContext& context, InferArgs) {

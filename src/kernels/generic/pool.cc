@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <limits>
 
 #include "base/parallel.h"
 #include "kernels/generic/elements.h"
 #include "kernels/generic/window.h"
+#include "kernels/strided.h"
 
 namespace octavo {
 namespace {
@@ -22,11 +24,10 @@ struct Pool {
   int threads = 1;
 };
 
-Result<Pool> ReadPool(const BindContext& context) {
+Result<Pool> PlacePool(const BindContext& context, const std::vector<WindowAxis>& axes) {
   const Operand& x = context.inputs[0];
   const Operand& y = context.outputs[0];
   Pool pool;
-  OCTAVO_ASSIGN(const std::vector<WindowAxis> axes, ResolvePool(context.node, x.dims));
   OCTAVO_ASSIGN(pool.windows, PlaceInMemory(axes, x, nullptr, y));
   pool.batch = x.dims[0];
   pool.channels = x.dims[1];
@@ -43,6 +44,11 @@ Result<Pool> ReadPool(const BindContext& context) {
     pool.index_spatial_steps[kSpatial - indices.dims.size() + d] = indices.strides[d];
   }
   return pool;
+}
+
+Result<Pool> ReadPool(const BindContext& context) {
+  OCTAVO_ASSIGN(const std::vector<WindowAxis> axes, ResolvePool(context.node, context.inputs[0].dims));
+  return PlacePool(context, axes);
 }
 
 using Position = std::array<int64_t, kSpatial>;
@@ -177,7 +183,78 @@ BoundKernel BindTypedMax(const Pool& pool) {
   return kernel;
 }
 
+// (sum of |x|^p)^(1/p); padding adds nothing.
+template <typename T>
+BoundKernel BindTypedLp(const Pool& pool, double p) {
+  BoundKernel kernel;
+  kernel.run = [pool, p](const KernelArgs& args) {
+    ForOutputs(pool, [&](int64_t n, int64_t c, const Position& output) {
+      const T* plane = static_cast<const T*>(args.inputs[0]) + n * pool.x_steps[0] + c * pool.x_steps[1];
+      double sum = 0;
+      ForWindow(pool.windows, output, [&](const Position& at) {
+        sum += std::pow(std::abs(static_cast<double>(Load(plane[InputOffset(pool.windows, at)]))), p);
+      });
+      static_cast<T*>(args.outputs[0])[n * pool.y_steps[0] + c * pool.y_steps[1] + OutputOffset(pool.windows, output)] =
+          Store<T>(std::pow(sum, 1 / p));
+    });
+    return Status();
+  };
+  return kernel;
+}
+
+// The window of a global pool.
+std::vector<WindowAxis> WholeInput(const Dims& x) {
+  std::vector<WindowAxis> axes;
+  for (size_t d = 2; d < x.size(); ++d) axes.push_back({.kernel = x[d], .input = x[d], .output = 1});
+  return axes;
+}
+
+Result<BoundKernel> BindLp(const BindContext& context, const std::vector<WindowAxis>& axes) {
+  OCTAVO_ASSIGN(const Pool pool, PlacePool(context, axes));
+  const auto p = static_cast<double>(context.node.Int("p", 2));
+  return ForDType(FloatTypes(), context.inputs[0].dtype,
+                  [&]<typename T>(std::type_identity<T>) { return Result<BoundKernel>(BindTypedLp<T>(pool, p)); });
+}
+
 }  // namespace
+
+Result<BoundKernel> BindLpPool(const BindContext& context) {
+  OCTAVO_ASSIGN(const std::vector<WindowAxis> axes, ResolvePool(context.node, context.inputs[0].dims));
+  return BindLp(context, axes);
+}
+
+Result<BoundKernel> BindGlobalLpPool(const BindContext& context) {
+  if (context.node.Int("p", 2) < 1) return InvalidArgument("p is not positive");
+  return BindLp(context, WholeInput(context.inputs[0].dims));
+}
+
+// Zeros, and each element where its index says. Indices count in the shape that the attributes give, which lies at the
+// start of the output's.
+Result<BoundKernel> BindMaxUnpool(const BindContext& context) {
+  const Operand &x = context.inputs[0], &indices = context.inputs[1], &y = context.outputs[0];
+  OCTAVO_ASSIGN(const Dims shape, ResolveUnpool(context.node, x.dims));
+  const StridedLoop<2> loop(x.dims, {x.strides, indices.strides});
+  const StridedLoop<1> all(y.dims, {y.strides});
+  return ForDType(NumericTypes(), x.dtype, [&]<typename T>(std::type_identity<T>) {
+    BoundKernel kernel;
+    kernel.run = [loop, all, shape, strides = y.strides, count = ElementCount(shape)](const KernelArgs& args) {
+      T* out = static_cast<T*>(args.outputs[0]);
+      all.ForEach([&](const auto& at) { out[at[0]] = Store<T>(0); });
+      Status status;
+      loop.ForEach([&](const auto& at) {
+        int64_t index = static_cast<const int64_t*>(args.inputs[1])[at[1]], offset = 0;
+        if (index < 0 || index >= count) {
+          status = InvalidArgument("index " + std::to_string(index) + " is out of range");
+          return;
+        }
+        for (size_t d = shape.size(); d-- > 0; index /= shape[d]) offset += index % shape[d] * strides[d];
+        out[offset] = static_cast<const T*>(args.inputs[0])[at[0]];
+      });
+      return status;
+    };
+    return Result<BoundKernel>(std::move(kernel));
+  });
+}
 
 Result<BoundKernel> BindAveragePool(const BindContext& context) {
   OCTAVO_ASSIGN(const Pool pool, ReadPool(context));
