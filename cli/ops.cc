@@ -38,8 +38,7 @@ Result<ExitCode> ListOps(const OpsFlags& flags) {
 
 // Hidden: tools/make_ops_doc.py makes docs/ops.md of it.
 void AddOpsCommand(CLI::App& app, Action& action) {
-  CLI::App* command =
-      AddSubcommand(app, "ops", "List the ops that Octavo runs", {"octavo ops --markdown"});
+  CLI::App* command = AddSubcommand(app, "ops", "List the ops that Octavo runs", {"octavo ops --markdown"});
   command->group("");
   auto flags = std::make_shared<OpsFlags>();
   command->add_flag("--markdown", flags->markdown, "As a table of docs/ops.md");

@@ -104,7 +104,7 @@ struct Session::Impl {
   std::vector<Value> inputs;
   std::vector<std::string> output_names;
   PackedWeights weights;
-  std::list<Compiled> plans;        // most recently used first
+  std::list<Compiled> plans;       // most recently used first
   std::set<std::string> by_value;  // inputs that shapes depend on, as far as they are known
   PlanInfo no_plan;
 

@@ -123,9 +123,9 @@ double EngineSqnr(const Graph& graph, const Tensor& input, const SessionOptions&
 Graph SmallNetwork(Random& random) {
   Builder b({1, 3, 20, 28});
   const auto conv = [&](ValueId x, int64_t in, int64_t out, int64_t kernel, int64_t stride, int64_t group) {
-    const ValueId w = b.Constant(random.Normal({out, in / group, kernel, kernel},
-                                               1 / std::sqrt(static_cast<float>(in) / static_cast<float>(group) *
-                                                             static_cast<float>(kernel * kernel))));
+    const ValueId w = b.Constant(random.Normal(
+        {out, in / group, kernel, kernel},
+        1 / std::sqrt(static_cast<float>(in) / static_cast<float>(group) * static_cast<float>(kernel * kernel))));
     const ValueId bias = b.Constant(random.Normal({out}, 0.1f));
     const int64_t pad = kernel / 2;
     return b.Op("Conv", {x, w, bias},
@@ -257,8 +257,8 @@ TEST(Session, WatchedValuesAreHandedOverAndNotReturned) {
     for (int64_t c = 0; c < 4; ++c) {
       for (int64_t h = 0; h < 6; ++h) {
         for (int64_t w = 0; w < 6; ++w) {
-          seen[index].push_back(static_cast<const float*>(
-              view.data)[c * view.strides[1] + h * view.strides[2] + w * view.strides[3]]);
+          seen[index].push_back(
+              static_cast<const float*>(view.data)[c * view.strides[1] + h * view.strides[2] + w * view.strides[3]]);
         }
       }
     }

@@ -65,7 +65,6 @@ OCTAVO_DECLARE_INFER(InferScatterNd);
 // infer_resize.cc
 OCTAVO_DECLARE_INFER(InferResize);
 
-
 // infer_contraction.cc
 OCTAVO_DECLARE_INFER(InferMatMul);
 OCTAVO_DECLARE_INFER(InferGemm);

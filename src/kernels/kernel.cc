@@ -153,11 +153,10 @@ using KernelKey = std::pair<std::string_view, std::string_view>;  // domain, op
 
 std::map<KernelKey, BindFn> JoinTables() {
   std::map<KernelKey, BindFn> kernels;
-  for (const auto rows :
-       {MovementKernels(), ResizeKernels(), SelectionKernels(), ScatterKernels(), ArithmeticKernels(),
-        ActivationKernels(), ReductionKernels(), LayerNormalizationKernels(), NormalizationKernels(), LossKernels(),
-        ContractionKernels(), QuantizeKernels(), IntegerKernels(), SignalKernels(), GridKernels(), SamplingKernels(),
-        FusedKernels()}) {
+  for (const auto rows : {MovementKernels(), ResizeKernels(), SelectionKernels(), ScatterKernels(), ArithmeticKernels(),
+                          ActivationKernels(), ReductionKernels(), LayerNormalizationKernels(), NormalizationKernels(),
+                          LossKernels(), ContractionKernels(), QuantizeKernels(), IntegerKernels(), SignalKernels(),
+                          GridKernels(), SamplingKernels(), FusedKernels()}) {
     for (const GenericKernelRow& row : rows) kernels.emplace(KernelKey(row.domain, row.op), row.bind);
   }
   return kernels;

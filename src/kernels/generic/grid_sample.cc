@@ -72,10 +72,10 @@ Taps TapsAt(const GridSample& s, size_t d, float normalized) {
   const float low = s.align_corners ? 0.0f : -0.5f, high = s.align_corners ? size - 1 : size - 0.5f;
   float x = s.align_corners ? (normalized + 1) / 2 * (size - 1) : ((normalized + 1) * size - 1) / 2;
   if (s.mode == Interpolation::kNearest) x = std::nearbyint(x);
-  if (s.padding == Padding::kBorder) x = std::clamp(x, 0.0f, size - 1);
   if (s.padding == Padding::kReflection && (x < low || x > high)) x = Reflect(x, low, high);
-  // Far outside, infinite or NaN: all the same padding, and no overflow.
-  if (!(std::abs(x) < 0x1p30f)) x = -0x1p30f;
+  // Far outside it is all padding, and nothing overflows; so too NaN.
+  constexpr float kFar = 0x1p30f;
+  x = x > -kFar ? std::min(x, kFar) : -kFar;
   Taps taps;
   const float first = std::floor(x), fraction = x - first;
   if (s.mode == Interpolation::kNearest) {

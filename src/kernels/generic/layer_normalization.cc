@@ -214,12 +214,9 @@ Result<BoundKernel> BindBatchNormalization(const BindContext& context) {
 
 std::span<const GenericKernelRow> LayerNormalizationKernels() {
   static constexpr GenericKernelRow kRows[] = {
-      {"", "LayerNormalization", BindLayerNormalization},
-      {"", "InstanceNormalization", BindInstanceNormalization},
-      {"", "GroupNormalization", BindGroupNormalization},
-      {"", "BatchNormalization", BindBatchNormalization},
-      {kOctavoDomain, "LayerNorm", BindLayerNorm},
-      {kOctavoDomain, "GroupNorm", BindGroupNorm},
+      {"", "LayerNormalization", BindLayerNormalization}, {"", "InstanceNormalization", BindInstanceNormalization},
+      {"", "GroupNormalization", BindGroupNormalization}, {"", "BatchNormalization", BindBatchNormalization},
+      {kOctavoDomain, "LayerNorm", BindLayerNorm},        {kOctavoDomain, "GroupNorm", BindGroupNorm},
   };
   return kRows;
 }

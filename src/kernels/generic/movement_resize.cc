@@ -417,7 +417,8 @@ Result<BoundKernel> BindResize(const BindContext& context, InferArgs inputs) {
   return WithExtrapolation(*std::move(kernel), plan, context);
 }
 
-constexpr GenericKernelRow kRows[] = {{"", "Resize", BindChecked<BindResize>}, {"", "Upsample", BindChecked<BindResize>}};
+constexpr GenericKernelRow kRows[] = {{"", "Resize", BindChecked<BindResize>},
+                                      {"", "Upsample", BindChecked<BindResize>}};
 
 }  // namespace
 

@@ -202,12 +202,10 @@ Result<BoundKernel> BindReduceLogSumExp(const BindContext& context) {
           const T* x = static_cast<const T*>(args.inputs[0]) + base[0];
           constexpr double kInfinity = std::numeric_limits<double>::infinity();
           double largest = -kInfinity, sum = 0;
-          loops.reduced.ForEach([&](const auto& at) {
-            largest = MaxReduction::Fold(largest, static_cast<double>(Load(x[at[0]])));
-          });
-          const double shift = std::abs(largest) == kInfinity ? 0 : largest;
           loops.reduced.ForEach(
-              [&](const auto& at) { sum += std::exp(static_cast<double>(Load(x[at[0]])) - shift); });
+              [&](const auto& at) { largest = MaxReduction::Fold(largest, static_cast<double>(Load(x[at[0]]))); });
+          const double shift = std::abs(largest) == kInfinity ? 0 : largest;
+          loops.reduced.ForEach([&](const auto& at) { sum += std::exp(static_cast<double>(Load(x[at[0]])) - shift); });
           static_cast<T*>(args.outputs[0])[base[1]] = Store<T>(std::log(sum) + shift);
         });
       });
