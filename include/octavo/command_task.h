@@ -25,7 +25,8 @@ struct ScoreCommand {
 // float32). What the command prints on standard output is either
 //   a line "NAME<TAB>score" for every sample (other lines are passed over): one question per sample, with bounds, or
 //   one score in the last line: JointAgreement::whole, without bounds.
-// Scores lie in [0, 1]; what passes an end by 1e-6 or less is rounding and is cut.
+// Scores lie in [0, 1]; what passes an end by 1e-6 or less is rounding and is cut. As long as no sample had another
+// score than 0 or 1, of any candidate so far, they are taken for right or wrong, with the exact bounds of these.
 // Finish blocks while the command runs. Errors of Finish, naming the command and showing the end of its standard error:
 // an exit code other than 0, a signal, the timeout, more than 64 MiB of output, no score, a sample without one or with
 // two, what is no number in [0, 1].
@@ -44,6 +45,7 @@ class CommandTask : public Task {
 
   std::string_view name() const override { return "command"; }
   std::string_view score_name() const override { return "score"; }
+  bool right_or_wrong() const override;
   std::string note() const override;
   Status Learn(size_t sample, std::span<const Tensor> outputs) override;
   Status Begin() override;

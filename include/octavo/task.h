@@ -96,12 +96,12 @@ class Task {
   virtual std::string_view name() const = 0;        // as --task takes it
   virtual std::string_view score_name() const = 0;  // "mask IoU"
   // Whether every score is 0 or 1. Bounds of such scores are exact ones (exact_bounds.h): Student's t of scores that
-  // are all 1 would promise 1 of the next sample, however few they are.
+  // are all 1 would promise 1 of the next sample, however few they are. A task may find out by Finish.
   virtual bool right_or_wrong() const { return false; }
   virtual std::vector<FigureName> figures() const { return {}; }
   // What Agreement::reference_truth is scored by: "IoU with segments that people drew".
   virtual std::string_view truth_name() const { return ""; }
-  // How the scores came about where that is not plain from the options; "" for nothing. Known once it has learnt.
+  // How the scores came about where that is not plain from the options; "" for nothing.
   virtual std::string note() const { return ""; }
   // What the FP32 model answers about judging sample `sample`; once per sample, before Judge.
   virtual Status Learn(size_t sample, std::span<const Tensor> outputs) = 0;

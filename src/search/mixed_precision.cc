@@ -132,6 +132,8 @@ class KeepSearch {
 
   Status Walk() {
     OCTAVO_ASSIGN(Verdict verdict, Judged(raised_, ""));
+    // By now a task may know that samples are right or wrong.
+    OCTAVO_RETURN_IF_ERROR(CheckSamples(options_.goal, judge_));
     Keep(verdict);
     size_t since = 0;
     while (!options_.goal.IsMetBy(verdict)) {

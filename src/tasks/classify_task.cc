@@ -63,6 +63,9 @@ class ClassifyTask : public Task {
     if (sample >= learned_.size()) return InvalidArgument("there is no such sample");
     const auto learn = [&]() -> Status {
       OCTAVO_ASSIGN(Rows rows, RowsOf(outputs, output_));
+      for (size_t row = 0; row < rows.count; ++row) {
+        OCTAVO_RETURN_IF_ERROR(AgreeOnClasses(rows[row], rows[row]).status());
+      }
       if (truths_[sample]) OCTAVO_RETURN_IF_ERROR(CheckTruth(*truths_[sample], rows));
       learned_[sample] = std::move(rows);
       return {};

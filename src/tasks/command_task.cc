@@ -84,7 +84,8 @@ struct CommandTask::State {
   std::vector<std::string> names, outputs;
   ScoreCommand command;
   PassingFolder folder;
-  bool is_whole = false;  // as the command answered last
+  bool is_whole = false;                // as the command answered last
+  bool scored = false, graded = false;  // whether it scored a sample, whether by another number than 0 and 1
 
   std::string reference() const { return folder.path() + "/reference"; }
   std::string candidate() const { return folder.path() + "/candidate"; }
@@ -106,6 +107,8 @@ Result<std::unique_ptr<CommandTask>> CommandTask::Create(const Dataset& samples,
   OCTAVO_RETURN_IF_ERROR(MakeFolder(state->candidate()));
   return std::unique_ptr<CommandTask>(new CommandTask(std::move(state)));
 }
+
+bool CommandTask::right_or_wrong() const { return state_->scored && !state_->graded; }
 
 std::string CommandTask::note() const {
   return state_->is_whole ? "the score command gave one number for all samples: no bound can be given" : "";
@@ -151,6 +154,10 @@ Result<JointAgreement> CommandTask::Finish() {
   auto scores = ParseCommandScores(run->output, state_->names);
   if (!scores.ok()) return BadFile(prefix + scores.status().message() + EndOf(run->error));
   state_->is_whole = scores->whole.has_value();
+  for (const double score : scores->scores) {
+    state_->scored = true;
+    state_->graded = state_->graded || (score != 0 && score != 1);
+  }
   return scores;
 }
 

@@ -67,6 +67,24 @@ TEST(CommandTask, ALinePerSample) {
   EXPECT_EQ(task->note(), "");
 }
 
+TEST(CommandTask, OnlyZerosAndOnesAreRightOrWrong) {
+  const TemporaryFolder kept;
+  const auto task = Open("cat " + (kept / "scores") + "; true");
+  EXPECT_FALSE(task->right_or_wrong());  // nothing is known yet
+  const auto score = [&](const std::string& text) {
+    WriteText(kept / "scores", text);
+    return Score(*task).ok();
+  };
+  EXPECT_TRUE(score("0.5"));
+  EXPECT_FALSE(task->right_or_wrong());
+  EXPECT_TRUE(score("a\t1\nb\t0.0\n"));
+  EXPECT_TRUE(task->right_or_wrong());
+  EXPECT_TRUE(score("a\t1\nb\t0.5\n"));
+  EXPECT_FALSE(task->right_or_wrong());
+  EXPECT_TRUE(score("a\t1\nb\t1\n"));
+  EXPECT_FALSE(task->right_or_wrong());
+}
+
 TEST(CommandTask, FilesAndArguments) {
   const TemporaryFolder kept;
   // Spaces and quotes in the command reach the program, which gets both folders behind its own arguments.

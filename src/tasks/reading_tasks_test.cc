@@ -111,7 +111,19 @@ TEST(ClassifyTask, WhatIsRefused) {
   EXPECT_THAT(learn(Out({3}, {0, 1, 2}), {0, {{"a.jpg", "3"}}}),
               HasSubstr("its label is 3, and the model has 3 classes"));
   EXPECT_THAT(learn(Out({2, 2}, {0, 1, 1, 0}), {0, {{"a.jpg", "1"}}}), HasSubstr("several pictures"));
+  EXPECT_THAT(learn(Out({2}, {0, std::numeric_limits<float>::quiet_NaN()})), HasSubstr("'a.jpg': the reference holds"));
   EXPECT_EQ(learn(Out({3}, {0, 1, 2})), "");
+}
+
+TEST(HeatmapTask, AnyOutput) {
+  const std::vector<Tensor> reference = {Out({2}, {5, 5})[0], Out({2}, {0, 1})[0]};
+  const std::vector<Tensor> candidate = {Out({2}, {5, 5})[0], Out({2}, {1, 0})[0]};
+  for (const size_t output : {0u, 1u}) {
+    const auto task = MakeHeatmapTask(output);
+    ASSERT_TRUE(task->Learn(0, reference).ok());
+    EXPECT_THAT(task->Judge(0, candidate)->scores, ElementsAre(output == 0 ? 1 : 0));
+  }
+  EXPECT_FALSE(MakeHeatmapTask(2)->Learn(0, reference).ok());
 }
 
 // (1, steps, 4), the best class of each step as given.

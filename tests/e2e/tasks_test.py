@@ -211,6 +211,15 @@ class Classify(Tasks):
         self.assertEqual(report["models"][0]["score"], 1)
         self.assertLess(report["models"][0]["figures"]["kl_divergence"], 1e-5)  # what cutting at 1e-7 leaves
 
+    def test_quantize_measures_by_it(self):
+        outcome = self.octavo("quantize", self.shared / "classifier.onnx", "--data", self.shared / "calibration", "--check",
+                              self.shared / "check", "--task", "classify", "--no-remedy", "all", "--threads", "1", "-o", "q.onnx",
+                              "--json", "-")
+        self.assertIn("top-1 agreement", outcome.stderr)
+        judged = self.judge("classifier", "--task", "classify")["models"][1]
+        self.assertEqual([outcome.json["verdict"][key] for key in ("score", "mean_bound", "figures")],
+                         [judged[key] for key in ("score", "mean_bound", "figures")])
+
     def test_labels(self):
         ours, theirs = self.outputs("classifier_planted.onnx"), self.outputs("classifier_planted.int8.onnx")
         truth = [int(y.argmax()) if i % 2 else 0 for i, y in enumerate(ours)]
@@ -360,7 +369,11 @@ class Command(Tasks):
         classes = self.judge("classifier_planted", "--task", "classify")["models"][1]
         found = self.judge("classifier_planted", "--task", "command", "--score-command", f"{self.command} lines")["models"][1]
         self.assertEqual(found["scores"], classes["scores"])
-        self.assertLess(found["mean_bound"], found["score"])
+        # Only ever 0 or 1: the same exact bound.
+        self.assertEqual((found["mean_bound"], found["p5_bound"]), (classes["mean_bound"], classes["p5_bound"]))
+        self.assertIn("0.99 needs 299 samples", self.refused(
+            "quantize", self.shared / "classifier.onnx", "--data", self.shared / "calibration", "--check", self.shared / "check",
+            "--no-remedy", "all", "--score-command", f"{self.command} lines", "--keep", "0.99", "-o", "k.onnx"))
 
     def test_keep_and_sensitivity_run_it_once_per_candidate(self):
         (self.folder / "counted.sh").write_text(f'echo run >> {self.folder}/runs\nexec {self.command} "$@"\n')
