@@ -8,8 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <functional>
 #include <unordered_map>
 
+#include "engine/bfloat16_attention.h"
+#include "engine/bfloat16_gelu_product.h"
 #include "engine/fusion.h"
 #include "engine/integer_operands.h"
 #include "engine/layout.h"
@@ -460,7 +463,7 @@ class Lowering {
     OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.src_dtype, ChannelsLastStrides(src_dims)));
     OCTAVO_ASSIGN(FloatEpilogue epilogue, PrepareEpilogue(group, dst_strides));
     spec.post_ops = epilogue.specs;
-    OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Convolution(spec));
+    OCTAVO_ASSIGN(OneDnnKernel built, BuildConvolution(spec));
     EmitContraction(group, std::move(built), {SlotOf(src)}, epilogue,
                     Define(group.output, spec.dst_dtype, dst_strides));
     return {};
@@ -557,6 +560,38 @@ class Lowering {
     return LowerMatMul(group);
   }
 
+  Result<OneDnnKernel> BuildLinear(const LinearSpec& spec) {
+    if (IsBFloat16GeluProduct(spec)) {
+      auto built = BindBFloat16GeluProduct(onednn_, spec, options_.threads);
+      if (built.ok() || built.status().code() != ErrorCode::kUnsupported) return built;
+    }
+    return onednn_.Linear(spec);
+  }
+
+  // A 1 x 1 convolution of dense channels-last pixels is a product of as many rows, where that is faster.
+  Result<OneDnnKernel> BuildConvolution(const ConvolutionSpec& spec) {
+    const auto all = [](const std::vector<int64_t>& values, int64_t wanted) {
+      return std::all_of(values.begin(), values.end(), [&](int64_t v) { return v == wanted; });
+    };
+    const WindowGeometry& g = spec.geometry;
+    if (!spec.transposed && spec.groups == 1 && all(g.kernel, 1) && all(g.strides, 1) && all(g.pads_begin, 0) &&
+        all(g.pads_end, 0)) {
+      LinearSpec linear;
+      linear.k = spec.src_dims[1];
+      linear.n = spec.dst_dims[1];
+      linear.m = ElementCount(spec.dst_dims) / std::max<int64_t>(1, linear.n);
+      linear.src_dtype = spec.src_dtype;
+      linear.dst_dtype = spec.dst_dtype;
+      linear.weights_dtype = spec.weights_dtype;
+      linear.weights = spec.weights;
+      linear.weights_transposed = true;
+      linear.bias = spec.bias;
+      linear.post_ops = spec.post_ops;
+      if (linear.m > 0 && IsBFloat16GeluProduct(linear)) return BuildLinear(linear);
+    }
+    return onednn_.Convolution(spec);
+  }
+
   Status LowerLinear(const FusionGroup& group, bool weights_transposed) {
     const Node& node = graph_.node(group.anchor);
     const Dims& a_dims = DimsOf(node.input(0));
@@ -576,7 +611,7 @@ class Lowering {
     OCTAVO_ASSIGN(const Storage src, Ensure(node.input(0), spec.src_dtype, ContiguousStrides(a_dims)));
     OCTAVO_ASSIGN(FloatEpilogue epilogue, PrepareEpilogue(group, dst_strides));
     spec.post_ops = epilogue.specs;
-    OCTAVO_ASSIGN(OneDnnKernel built, onednn_.Linear(spec));
+    OCTAVO_ASSIGN(OneDnnKernel built, BuildLinear(spec));
     EmitContraction(group, std::move(built), {SlotOf(src)}, epilogue,
                     Define(group.output, spec.dst_dtype, dst_strides));
     return {};
@@ -1148,6 +1183,11 @@ class Lowering {
       }
       return {};
     }
+    if (bf16_kernels_ && node.domain == kOctavoDomain && node.op == "Attention") {
+      const auto bind = [this](const BindContext& context) { return BindBFloat16Attention(onednn_, context); };
+      Status status = TryKernel(node, bind, true, fmt::format("Attention onednn {}", OneDnnIsa()));
+      if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
+    }
     if (BindFn fast = FindFastKernel(node.domain, node.op)) {
       const bool narrow = std::any_of(node.outputs.begin(), node.outputs.end(),
                                       [this](ValueId output) { return output != kNoValue && IsNarrow(output); });
@@ -1164,7 +1204,8 @@ class Lowering {
   }
 
   // Binds `bind` to the node's operands as they lie; `narrow`: bfloat16 activations are read and written as such.
-  Status TryKernel(const Node& node, BindFn bind, bool narrow, std::string name) {
+  Status TryKernel(const Node& node, const std::function<Result<BoundKernel>(const BindContext&)>& bind, bool narrow,
+                   std::string name) {
     std::vector<Operand> inputs, outputs;
     std::vector<Storage> sources;
     for (ValueId input : node.inputs) {

@@ -119,6 +119,25 @@ class IntegerPrimitive {
   std::string implementation;
 };
 
+// (m, k) x (k, n) -> (m, n): bfloat16 by bfloat16 to float32, a and c dense and row-major. b is packed by itself, so
+// that several products can share it.
+struct PackedProductSpec {
+  int64_t m = 0, k = 0, n = 0;
+  int64_t b_row_step = 0, b_column_step = 0;  // of b before it is packed, in elements
+  int threads = 1;
+};
+
+// Runs on the calling thread alone; different `thread`s may run at the same time.
+class PackedProduct {
+ public:
+  virtual ~PackedProduct() = default;
+  // thread in [0, threads); packed and scratch: packed_bytes and scratch_bytes of the caller's, aligned to 64.
+  virtual Status Pack(int thread, const void* b, void* packed, void* scratch) = 0;
+  virtual Status Run(int thread, const void* a, const void* packed, float* c, void* scratch) = 0;
+  size_t packed_bytes = 0, scratch_bytes = 0;
+  std::string implementation;
+};
+
 // c = scale * op(a) op(b) + (adds ? c : 0): op(a) is (m, k), op(b) is (k, n), c is (m, n). Row-major float32; a leading
 // dimension is the distance between rows as they lie in memory, before op transposes.
 struct FloatProduct {
@@ -153,6 +172,7 @@ class OneDnnBuilder {
   Result<OneDnnKernel> Pooling(const PoolingSpec& spec);
   Result<std::shared_ptr<IntegerPrimitive>> IntegerConvolution(const IntegerConvolutionSpec& spec);
   Result<std::shared_ptr<IntegerPrimitive>> IntegerMatMul(const IntegerMatMulSpec& spec);
+  Result<std::shared_ptr<PackedProduct>> BFloat16Product(const PackedProductSpec& spec);
 
  private:
   PackedWeights& cache_;

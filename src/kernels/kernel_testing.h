@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <random>
 #include <string>
 #include <vector>
@@ -144,8 +145,9 @@ inline Node NodeOf(std::string op, std::map<std::string, Attribute> attributes =
 }
 
 // Binds and runs; null inputs are absent.
-inline Status RunKernel(BindFn bind, const Node& node, int64_t opset, int threads,
-                        const std::vector<TestOperand*>& inputs, const std::vector<TestOperand*>& outputs) {
+inline Status RunKernel(const std::function<Result<BoundKernel>(const BindContext&)>& bind, const Node& node,
+                        int64_t opset, int threads, const std::vector<TestOperand*>& inputs,
+                        const std::vector<TestOperand*>& outputs) {
   std::vector<Operand> in, out;
   std::vector<const void*> in_data;
   std::vector<void*> out_data;

@@ -4,9 +4,11 @@
 #include <array>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <utility>
 
-#include "kernels/batch_matrix.h"
+#include "kernels/attention/attention_operands.h"
+#include "kernels/attention/attention_rows.h"
 #include "kernels/copy/transpose.h"
 #include "kernels/parts.h"
 #include "kernels/simd/convert.h"
@@ -60,6 +62,8 @@ namespace {
 
 using V = FloatVec;
 constexpr FloatTag kTag;
+// 2^r = p0 + p1 r + p2 r^2 + p3 r^3
+constexpr float kPowerOf2[] = {9.999280695e-01f, 6.932610307e-01f, 2.426112109e-01f, 5.517137668e-02f};
 
 void ScoreBlock(const AttentionBlock& b) {
   for (int64_t key = 0; key < b.padded_keys; key += kPanelKeys) {
@@ -94,7 +98,56 @@ void DivideRow(float* x, int64_t n, float divisor) {
   for (int64_t i = 0; i < n; i += lanes) hn::StoreU(hn::Div(hn::LoadU(kTag, x + i), by), kTag, x + i);
 }
 
+// 2^t within 2^-13 of itself for t in [-126, 0], 2^-126 below; NaN stays NaN. For results that become bfloat16.
+HWY_INLINE V RoughPowerOf2(V t) {
+  const hn::RebindToSigned<FloatTag> integers;
+  const V clamped = MaxElseSecond(hn::Set(kTag, -126.0f), t);
+  const auto n = hn::NearestInt(clamped);
+  const V r = hn::Sub(clamped, hn::ConvertTo(kTag, n));
+  // The least largest relative error on [-1/2, 1/2]: 7.5e-05.
+  V p = hn::MulAdd(hn::Set(kTag, kPowerOf2[3]), r, hn::Set(kTag, kPowerOf2[2]));
+  p = hn::MulAdd(p, r, hn::Set(kTag, kPowerOf2[1]));
+  p = hn::MulAdd(p, r, hn::Set(kTag, kPowerOf2[0]));
+  return hn::BitCast(kTag, hn::Add(hn::BitCast(integers, p), hn::ShiftLeft<23>(n)));
+}
+
+float ExponentiateToBFloat16(float* scores, int64_t keys, int64_t padded, float scale, const float* mask,
+                             uint16_t* to) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(kTag));
+  if (mask != nullptr) {
+    for (int64_t i = 0; i < keys; ++i) scores[i] = scores[i] * scale + mask[i];
+    scale = 1;
+  } else if (scale < 0) {
+    for (int64_t i = 0; i < keys; ++i) scores[i] = -scores[i];
+    scale = -scale;
+  }
+  const float largest = LargestOf(scores, static_cast<size_t>(keys));
+  std::fill(scores + keys, scores + padded, std::numeric_limits<float>::lowest());
+  constexpr float kLog2E = 1.44269504088896341f;
+  const V factor = hn::Set(kTag, scale * kLog2E), offset = hn::Set(kTag, largest);
+  V sum = hn::Zero(kTag), second = sum;
+  for (int64_t i = 0; i < padded; i += 2 * lanes) {
+    const V a = RoughPowerOf2(hn::Mul(hn::Sub(hn::LoadU(kTag, scores + i), offset), factor));
+    const V b = RoughPowerOf2(hn::Mul(hn::Sub(hn::LoadU(kTag, scores + i + lanes), offset), factor));
+    StoreFloats(a, kTag, to + i);
+    StoreFloats(b, kTag, to + i + lanes);
+    sum = hn::Add(sum, a);
+    second = hn::Add(second, b);
+  }
+  return hn::GetLane(hn::SumOfLanes(kTag, hn::Add(sum, second)));
+}
+
+void DivideToBFloat16(const float* x, int64_t n, float divisor, uint16_t* to) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(kTag));
+  const V by = hn::Set(kTag, divisor);
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) StoreFloats(hn::Div(hn::LoadU(kTag, x + i), by), kTag, to + i);
+  const auto rest = static_cast<size_t>(n - i);
+  if (rest > 0) StoreFirst(hn::Div(LoadFirst(kTag, x + i, rest), by), kTag, to + i, rest);
+}
+
 AttentionFns AttentionOfTarget() { return {ScoreBlock, ExponentiateRow, CombineBlock, DivideRow}; }
+AttentionRows AttentionRowsOfTarget() { return {ExponentiateToBFloat16, DivideToBFloat16}; }
 
 }  // namespace
 }  // namespace HWY_NAMESPACE
@@ -106,6 +159,7 @@ namespace octavo {
 namespace {
 
 HWY_EXPORT(AttentionOfTarget);
+HWY_EXPORT(AttentionRowsOfTarget);
 
 // Rows of floats out of a strided matrix of float32 or bfloat16 whose rows or columns are neighbours.
 struct MatrixReader {
@@ -165,12 +219,9 @@ struct MatrixReader {
 };
 
 struct AttentionPlan {
+  AttentionOperands operands;
   MatrixReader q, k, v;
-  BatchMatrix mask, y;
-  StridedLoop<5> batch;  // q, k, v, mask, y
-  bool has_mask = false, guarded = false;
   bool v_in_place = false;
-  float scale = 1;
   int64_t padded_keys = 0, padded_width = 0;
   RowConversions conversions{};
   TransposeFn transpose = nullptr;  // into y whose tokens are neighbours; else null
@@ -178,7 +229,7 @@ struct AttentionPlan {
   int threads = 1;
 
   int64_t blocks() const { return (q.matrix.rows + kQueryBlock - 1) / kQueryBlock; }
-  int64_t tasks() const { return batch.count() * blocks(); }
+  int64_t tasks() const { return operands.batch.count() * blocks(); }
   // At least 0.25 M multiply-adds per thread.
   int64_t grain() const {
     const int64_t macs = kQueryBlock * k.matrix.rows * (q.matrix.columns + v.matrix.columns);
@@ -211,18 +262,8 @@ struct AttentionPlan {
     v.ReadRows(data, 0, v.matrix.rows, values, padded_width);
   }
 
-  const float* ReadMask(const void* data, int64_t query, float* row) const {
-    const void* from = mask.At(data, query * mask.row_step);
-    if (mask.dtype == DType::kFloat32 && mask.column_step == 1) return static_cast<const float*>(from);
-    for (int64_t i = 0; i < k.matrix.rows; ++i) {
-      const void* at = mask.At(from, i * mask.column_step);
-      row[i] = mask.dtype == DType::kFloat32 ? *static_cast<const float*>(at)
-                                             : BFloat16ToFloat(*static_cast<const uint16_t*>(at));
-    }
-    return row;
-  }
-
   void WriteResults(const float* results, int64_t first, int64_t count, void* data) const {
+    const BatchMatrix& y = operands.y;
     void* to = y.At(data, first * y.row_step);
     if (transpose != nullptr) {
       transpose(results, padded_width, to, y.column_step, count, y.columns);
@@ -262,10 +303,10 @@ struct AttentionPlan {
     fns.score(block);
     std::array<float, kQueryBlock> sums;
     for (int64_t r = 0; r < count; ++r) {
-      const float* added = has_mask ? ReadMask(mask.At(args.inputs[3], at[3]), first + r, mask_row) : nullptr;
+      const float* added = operands.ReadMask(args, at, first + r, mask_row);
       float& sum = sums[static_cast<size_t>(r)];
-      sum = fns.exponentiate(scores + r * padded_keys, k.matrix.rows, scale, added);
-      if (guarded && std::isnan(sum)) {
+      sum = fns.exponentiate(scores + r * padded_keys, k.matrix.rows, operands.scale, added);
+      if (operands.guarded && std::isnan(sum)) {
         std::fill_n(scores + r * padded_keys, k.matrix.rows, 0.0f);
         sum = 1;
       }
@@ -274,14 +315,14 @@ struct AttentionPlan {
     for (int64_t r = 0; r < count; ++r) {
       fns.divide(results + r * padded_width, padded_width, sums[static_cast<size_t>(r)]);
     }
-    WriteResults(results, first, count, y.At(args.outputs[0], at[4]));
+    WriteResults(results, first, count, operands.y.At(args.outputs[0], at[4]));
   }
 
   void RunTasks(const KernelArgs& args, int64_t begin, int64_t end, float* scratch) const {
     float* panels = scratch;
     float* packed = panels + panel_size();
     int64_t task = begin;
-    batch.ForEachIn(begin / blocks(), (end + blocks() - 1) / blocks(), [&](const auto& at) {
+    operands.batch.ForEachIn(begin / blocks(), (end + blocks() - 1) / blocks(), [&](const auto& at) {
       PackKeys(k.matrix.At(args.inputs[1], at[1]), panels);
       const void* v_data = v.matrix.At(args.inputs[2], at[2]);
       if (!v_in_place) PackValues(v_data, packed);
@@ -299,52 +340,17 @@ struct AttentionPlan {
   }
 };
 
-// A mask of fewer than two dimensions is broadcast over the queries.
-Result<BatchMatrix> MaskMatrix(Operand mask, int64_t queries, int64_t keys) {
-  while (mask.dims.size() < 2) {
-    mask.dims.insert(mask.dims.begin(), 1);
-    mask.strides.insert(mask.strides.begin(), 0);
-  }
-  OCTAVO_ASSIGN(BatchMatrix m, BatchMatrixOf(mask));
-  if ((m.rows != 1 && m.rows != queries) || (m.columns != 1 && m.columns != keys)) {
-    return InvalidArgument("the mask does not fit the scores");
-  }
-  if (m.rows == 1) m.row_step = 0;
-  if (m.columns == 1) m.column_step = 0;
-  return m;
-}
-
-Status ReadOperands(const BindContext& context, AttentionPlan& plan) {
-  OCTAVO_ASSIGN(const BatchMatrix q, BatchMatrixOf(context.inputs[0]));
-  OCTAVO_ASSIGN(const BatchMatrix k, BatchMatrixOf(context.inputs[1]));
-  OCTAVO_ASSIGN(const BatchMatrix v, BatchMatrixOf(context.inputs[2]));
-  OCTAVO_ASSIGN(plan.y, BatchMatrixOf(context.outputs[0]));
-  const BatchMatrix& y = plan.y;
-  if (q.columns != k.columns || k.rows != v.rows || y.rows != q.rows || y.columns != v.columns || k.rows < 1) {
-    return InvalidArgument("the shapes of q, k, v and the output do not fit");
-  }
-  OCTAVO_ASSIGN(plan.q, MatrixReader::Create(q));
-  OCTAVO_ASSIGN(plan.k, MatrixReader::Create(k));
-  OCTAVO_ASSIGN(plan.v, MatrixReader::Create(v));
-  OCTAVO_ASSIGN(Dims q_batch, BatchStridesOver(q, y.batch));
-  OCTAVO_ASSIGN(Dims k_batch, BatchStridesOver(k, y.batch));
-  OCTAVO_ASSIGN(Dims v_batch, BatchStridesOver(v, y.batch));
-  Dims mask_batch(y.batch.size(), 0);
-  plan.has_mask = context.inputs.size() > 3 && context.inputs[3].present;
-  if (plan.has_mask) {
-    OCTAVO_ASSIGN(plan.mask, MaskMatrix(context.inputs[3], q.rows, k.rows));
-    OCTAVO_ASSIGN(mask_batch, BatchStridesOver(plan.mask, y.batch));
-  }
-  plan.batch = StridedLoop<5>(y.batch, {q_batch, k_batch, v_batch, mask_batch, y.batch_strides});
-  return {};
-}
-
 }  // namespace
+
+AttentionRows ChooseAttentionRows() { return HWY_DYNAMIC_DISPATCH(AttentionRowsOfTarget)(); }
 
 Result<BoundKernel> BindFastAttention(const BindContext& context) {
   AttentionPlan plan;
-  OCTAVO_RETURN_IF_ERROR(ReadOperands(context, plan));
-  const BatchMatrix &v = plan.v.matrix, &y = plan.y;
+  OCTAVO_ASSIGN(plan.operands, ReadAttentionOperands(context));
+  OCTAVO_ASSIGN(plan.q, MatrixReader::Create(plan.operands.q));
+  OCTAVO_ASSIGN(plan.k, MatrixReader::Create(plan.operands.k));
+  OCTAVO_ASSIGN(plan.v, MatrixReader::Create(plan.operands.v));
+  const BatchMatrix &v = plan.operands.v, &y = plan.operands.y;
   if (y.column_step != 1 && y.columns > 1) {
     if (y.row_step != 1 && y.rows > 1) return Unsupported("neither channels nor tokens of y are neighbours");
     plan.transpose = ChooseTranspose(DType::kFloat32, y.dtype);
@@ -352,8 +358,6 @@ Result<BoundKernel> BindFastAttention(const BindContext& context) {
   plan.padded_keys = (plan.k.matrix.rows + kPanelKeys - 1) / kPanelKeys * kPanelKeys;
   plan.padded_width = RoundUpToVector(v.columns);
   plan.v_in_place = v.dtype == DType::kFloat32 && v.column_step == 1 && v.columns == plan.padded_width;
-  plan.scale = context.node.Float("scale", 1.0f);
-  plan.guarded = context.node.Int("guarded", 0) != 0;
   plan.conversions = ChooseRowConversions();
   plan.fns = HWY_DYNAMIC_DISPATCH(AttentionOfTarget)();
   plan.threads = std::max(1, context.threads);
