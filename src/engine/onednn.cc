@@ -327,15 +327,15 @@ dnnl::primitive_attr NewAttributes() {
   return attr;
 }
 
-// On AMX oneDNN's first choice sums windows of few channels in several passes and applies the post-operations in each:
-// 3 x 3 with GELU, 32 -> 512 at 128 x 128, takes 12.0 ms that way and 4.8 ms by the kernel it lists next (64 -> 256 at
-// 128 x 128: 5.8 and 2.8; 128 -> 512 at 64 x 64: 1.8 and 2.2; two threads).
+// On AMX oneDNN's first choice sums windows of few channels over wide rows in several passes and applies the
+// post-operations in each: 3 x 3 with GELU, 32 -> 512 at 128 x 128, takes 12.0 ms that way and 4.8 ms by the kernel it
+// lists next; 64 -> 256 at 128 x 128 5.8 and 2.8; but 64 -> 1024 at 64 x 64 2.6 and 3.3 (two threads).
 void PreferDirectKernel(const ConvolutionSpec& spec, const dnnl::convolution_forward::desc& desc,
                         const dnnl::primitive_attr& attr, dnnl::convolution_forward::primitive_desc& pd) {
-  constexpr int64_t kFewChannels = 64;
+  constexpr int64_t kFewChannels = 64, kWideRow = 128;
   int64_t window = 1;
   for (const int64_t k : spec.geometry.kernel) window *= k;
-  if (window == 1 || spec.groups != 1 || spec.src_dims[1] > kFewChannels) return;
+  if (window == 1 || spec.groups != 1 || spec.src_dims[1] > kFewChannels || spec.dst_dims.back() < kWideRow) return;
   if (std::strcmp(pd.impl_info_str(), "brgconv:avx512_core_amx_bf16") != 0) return;
   dnnl::convolution_forward::primitive_desc other(desc, attr, CpuEngine());
   while (other.next_impl()) {
