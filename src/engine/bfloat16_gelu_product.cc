@@ -47,6 +47,7 @@ class GeluProduct {
     m_ = spec.m;
     k_ = spec.k;
     n_ = spec.n;
+    if (m_ == 0 || k_ == 0 || n_ == 0) return Unsupported("an empty product");
     threads_ = threads;
     gelu_ = ChooseGeluRow(spec.post_ops[0].unary->String("approximate", "none") == "tanh");
     columns_ = n_;
@@ -64,8 +65,8 @@ class GeluProduct {
     OCTAVO_ASSIGN(whole_, onednn.BFloat16Product(product));
     PackedProductSpec smaller = product;
     smaller.m = rest;
+    smaller.packed_as = whole_.get();
     OCTAVO_ASSIGN(rest_, onednn.BFloat16Product(smaller));
-    if (rest_->packed_bytes != whole_->packed_bytes) return Unsupported("two formats of weights");
     if (spec.bias.defined()) {
       const auto bias = spec.bias.values<float>();
       bias_.assign(bias.begin(), bias.end());

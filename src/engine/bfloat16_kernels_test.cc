@@ -1,10 +1,12 @@
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 
 #include "engine/bfloat16_attention.h"
 #include "engine/bfloat16_gelu_product.h"
+#include "kernels/attention/attention_rows.h"
 #include "kernels/elementwise/gelu_rows.h"
 #include "kernels/kernel_testing.h"
 
@@ -43,6 +45,58 @@ TEST(GeluRowTest, StaysWithinItsBound) {
     uint16_t y = 0;
     ChooseGeluRow(false)(&nan, nullptr, &y, 1);
     EXPECT_TRUE(std::isnan(BFloat16ToFloat(y)));
+  });
+}
+
+// Rows of 33 keys padded to 64: the padding has no share, whatever the scores, the mask and the scale are.
+TEST(AttentionRowsTest, SumsOverTheKeysAlone) {
+  constexpr int64_t kKeys = 33, kPadded = 64;
+  constexpr float kLowest = std::numeric_limits<float>::lowest();
+  std::vector<float> mask(kKeys, kLowest), some = mask;
+  some[7] = 0;
+  struct Case {
+    float score, scale;
+    const std::vector<float>* mask;
+    double sum;
+  };
+  for (const Case& c : {Case{1.5f, 0.25f, nullptr, kKeys},
+                        {-1.5f, -0.25f, nullptr, kKeys},
+                        {1.5f, 0.25f, &mask, kKeys},
+                        {1.5f, 0.25f, &some, 1},
+                        {1.5f, 0, nullptr, kKeys},
+                        {1.5f, 1e-39f, nullptr, kKeys},
+                        {kLowest, 1, nullptr, kKeys},
+                        {-kLowest, 1, nullptr, kKeys}}) {
+    SCOPED_TRACE(testing::Message() << c.score << " * " << c.scale << (c.mask ? " + mask" : ""));
+    ForEachIsa([&] {
+      std::vector<float> scores(kPadded, c.score);
+      std::vector<uint16_t> shares(kPadded, 0xFFFF);
+      const float sum = ChooseAttentionRows().exponentiate(scores.data(), kKeys, kPadded, c.scale,
+                                                           c.mask ? c.mask->data() : nullptr, shares.data());
+      // Each term is within 2^-13 of itself, and their sum in float within another 33 * 2^-24 = 2^-18.9.
+      EXPECT_NEAR(sum, c.sum, c.sum * (0x1p-13 + 0x1p-18));
+      // 2^-126 and next to it.
+      for (size_t i = kKeys; i < kPadded; ++i) EXPECT_LT(BFloat16ToFloat(shares[i]), 1e-37f);
+    });
+  }
+}
+
+TEST(AttentionRowsTest, ANaNMakesTheSumNaN) {
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN(), kInfinity = std::numeric_limits<float>::infinity();
+  ForEachIsa([&] {
+    for (const float odd : {kNaN, -kNaN, kInfinity}) {
+      for (const size_t at : {0u, 5u, 32u}) {
+        for (const float scale : {0.125f, -0.125f}) {
+          if (odd * scale < 0) continue;  // e^-infinity
+          std::vector<float> scores(64, 1.0f);
+          std::vector<uint16_t> shares(64);
+          scores[at] = odd;
+          const float sum = ChooseAttentionRows().exponentiate(scores.data(), 33, 64, scale, nullptr, shares.data());
+          EXPECT_TRUE(std::isnan(sum)) << odd << " at " << at;
+          EXPECT_TRUE(std::isnan(BFloat16ToFloat(shares[at]))) << odd << " at " << at;
+        }
+      }
+    }
   });
 }
 
@@ -151,6 +205,30 @@ TEST_F(BFloat16KernelsTest, AttentionLeavesSmallProductsToOthers) {
   const auto bind = [&](const BindContext& context) { return BindBFloat16Attention(onednn_, context); };
   EXPECT_EQ(RunKernel(bind, NodeOf("Attention", {}, "octavo"), 1, 1, {&q, &q, &q}, {&q}).code(),
             ErrorCode::kUnsupported);
+}
+
+TEST_F(BFloat16KernelsTest, LeavesEmptyProductsToOthers) {
+  for (const auto& [m, k, n] : {std::array<int64_t, 3>{0, 8, 8}, {8, 0, 8}, {8, 8, 0}}) {
+    EXPECT_EQ(onednn_.BFloat16Product({m, k, n, n, 1, 1}).status().code(), ErrorCode::kUnsupported);
+    const Node gelu = NodeOf("Gelu");
+    LinearSpec spec;
+    spec.m = m;
+    spec.k = k;
+    spec.n = n;
+    spec.src_dtype = spec.dst_dtype = spec.weights_dtype = DType::kBFloat16;
+    spec.weights = Tensor::FromVector<float>({k, n}, std::vector<float>(static_cast<size_t>(k * n)));
+    spec.post_ops.push_back({PostOpSpec::Kind::kUnary, &gelu});
+    EXPECT_EQ(BindBFloat16GeluProduct(onednn_, spec, 2).status().code(), ErrorCode::kUnsupported);
+  }
+  // Without channels every key has the same share.
+  const Node node = NodeOf("Attention", {}, "octavo");
+  const auto operand = [](int64_t rows, int64_t columns) {
+    return Operand{true, DType::kBFloat16, {1, rows, columns}, {rows * columns, columns, 1}, nullptr};
+  };
+  const std::vector<Operand> inputs = {operand(1024, 0), operand(1024, 0), operand(1024, 64)};
+  const std::vector<Operand> outputs = {operand(1024, 64)};
+  const BindContext context{node, 1, inputs, outputs, 2};
+  EXPECT_EQ(BindBFloat16Attention(onednn_, context).status().code(), ErrorCode::kUnsupported);
 }
 
 TEST_F(BFloat16KernelsTest, GuardedAttentionOfMaskedRowsIsZero) {

@@ -593,7 +593,8 @@ class OneDnnPackedProduct : public PackedProduct {
   OneDnnPackedProduct(const dnnl::matmul::primitive_desc& product, const dnnl::reorder::primitive_desc& packing,
                       int threads)
       : product_(product), packing_(packing) {
-    packed_bytes = product.weights_desc().get_size();
+    packed_format = product.weights_desc();
+    packed_bytes = packed_format.get_size();
     scratch_bytes = std::max(product.scratchpad_desc().get_size(), packing.scratchpad_desc().get_size());
     implementation = product.impl_info_str();
     const auto make = [](const memory::desc& md) { return memory(md, CpuEngine(), nullptr); };
@@ -626,6 +627,8 @@ class OneDnnPackedProduct : public PackedProduct {
                                   {DNNL_ARG_SCRATCHPAD, a.product_scratchpad.get()}}});
   }
 
+  memory::desc packed_format;
+
  private:
   struct Arguments {
     memory a, b, packed, c, product_scratchpad, packing_scratchpad;
@@ -653,12 +656,15 @@ Result<std::shared_ptr<PackedProduct>> OneDnnBuilder::BFloat16Product(const Pack
   using tag = memory::format_tag;
   return Guarded<Shared>("product", [&]() -> Result<Shared> {
     constexpr auto kBFloat16 = memory::data_type::bf16;
+    // oneDNN leaves c as it was where k is zero.
+    if (spec.m == 0 || spec.k == 0 || spec.n == 0) return Unsupported("an empty product");
     const OneThread one;
     const memory::desc a({spec.m, spec.k}, kBFloat16, tag::ab);
     const memory::desc b({spec.k, spec.n}, kBFloat16, memory::dims{spec.b_row_step, spec.b_column_step});
-    const memory::desc any({spec.k, spec.n}, kBFloat16, tag::any);
+    const memory::desc packed = spec.packed_as ? static_cast<const OneDnnPackedProduct*>(spec.packed_as)->packed_format
+                                               : memory::desc({spec.k, spec.n}, kBFloat16, tag::any);
     const memory::desc c({spec.m, spec.n}, memory::data_type::f32, tag::ab);
-    const dnnl::matmul::primitive_desc product(dnnl::matmul::desc(a, any, c), NewAttributes(), CpuEngine());
+    const dnnl::matmul::primitive_desc product(dnnl::matmul::desc(a, packed, c), NewAttributes(), CpuEngine());
     if (IsReference(product.impl_info_str())) return Unsupported("only a reference product");
     const dnnl::reorder::primitive_desc packing(CpuEngine(), b, CpuEngine(), product.weights_desc(), NewAttributes());
     return Shared(std::make_shared<OneDnnPackedProduct>(product, packing, spec.threads));

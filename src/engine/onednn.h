@@ -119,12 +119,15 @@ class IntegerPrimitive {
   std::string implementation;
 };
 
+class PackedProduct;
+
 // (m, k) x (k, n) -> (m, n): bfloat16 by bfloat16 to float32, a and c dense and row-major. b is packed by itself, so
-// that several products can share it.
+// that several products can share it. None of m, k and n is zero.
 struct PackedProductSpec {
   int64_t m = 0, k = 0, n = 0;
   int64_t b_row_step = 0, b_column_step = 0;  // of b before it is packed, in elements
   int threads = 1;
+  const PackedProduct* packed_as = nullptr;  // whose packed b this one is to read, too; else of the fastest format
 };
 
 // Runs on the calling thread alone; different `thread`s may run at the same time.

@@ -98,9 +98,9 @@ void DivideRow(float* x, int64_t n, float divisor) {
   for (int64_t i = 0; i < n; i += lanes) hn::StoreU(hn::Div(hn::LoadU(kTag, x + i), by), kTag, x + i);
 }
 
-// 2^t within 2^-13 of itself for t in [-126, 0], 2^-126 below; NaN stays NaN. For results that become bfloat16.
+// 2^t within 2^-13 of itself for t in [-126, 0], 2^-126 below. For results that become bfloat16. NaN stays NaN,
+// whatever integer it has become: 2^n is a factor, not a sum of exponents.
 HWY_INLINE V RoughPowerOf2(V t) {
-  const hn::RebindToSigned<FloatTag> integers;
   const V clamped = MaxElseSecond(hn::Set(kTag, -126.0f), t);
   const auto n = hn::NearestInt(clamped);
   const V r = hn::Sub(clamped, hn::ConvertTo(kTag, n));
@@ -108,22 +108,28 @@ HWY_INLINE V RoughPowerOf2(V t) {
   V p = hn::MulAdd(hn::Set(kTag, kPowerOf2[3]), r, hn::Set(kTag, kPowerOf2[2]));
   p = hn::MulAdd(p, r, hn::Set(kTag, kPowerOf2[1]));
   p = hn::MulAdd(p, r, hn::Set(kTag, kPowerOf2[0]));
-  return hn::BitCast(kTag, hn::Add(hn::BitCast(integers, p), hn::ShiftLeft<23>(n)));
+  const auto bias = hn::Set(hn::RebindToSigned<FloatTag>(), 127);
+  return hn::Mul(p, hn::BitCast(kTag, hn::ShiftLeft<23>(hn::Add(n, bias))));
 }
 
 float ExponentiateToBFloat16(float* scores, int64_t keys, int64_t padded, float scale, const float* mask,
                              uint16_t* to) {
+  constexpr float kLog2E = 1.44269504088896341f;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(kTag));
   if (mask != nullptr) {
     for (int64_t i = 0; i < keys; ++i) scores[i] = scores[i] * scale + mask[i];
+    scale = 1;
+  } else if (!(std::abs(scale) * kLog2E >= std::numeric_limits<float>::min())) {
+    // A factor of zero would make the padding NaN.
+    for (int64_t i = 0; i < keys; ++i) scores[i] *= scale;
     scale = 1;
   } else if (scale < 0) {
     for (int64_t i = 0; i < keys; ++i) scores[i] = -scores[i];
     scale = -scale;
   }
   const float largest = LargestOf(scores, static_cast<size_t>(keys));
-  std::fill(scores + keys, scores + padded, std::numeric_limits<float>::lowest());
-  constexpr float kLog2E = 1.44269504088896341f;
+  // Below any finite number: masks are often the lowest of them, and rows may have nothing else.
+  std::fill(scores + keys, scores + padded, -std::numeric_limits<float>::infinity());
   const V factor = hn::Set(kTag, scale * kLog2E), offset = hn::Set(kTag, largest);
   V sum = hn::Zero(kTag), second = sum;
   for (int64_t i = 0; i < padded; i += 2 * lanes) {
