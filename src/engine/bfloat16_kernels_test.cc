@@ -75,7 +75,7 @@ TEST(AttentionRowsTest, SumsOverTheKeysAlone) {
                                                            c.mask ? c.mask->data() : nullptr, shares.data());
       // Each term is within 2^-13 of itself, and their sum in float within another 33 * 2^-24 = 2^-18.9.
       EXPECT_NEAR(sum, c.sum, c.sum * (0x1p-13 + 0x1p-18));
-      // 2^-126 and next to it.
+      // 2^-125 and next to it.
       for (size_t i = kKeys; i < kPadded; ++i) EXPECT_LT(BFloat16ToFloat(shares[i]), 1e-37f);
     });
   }

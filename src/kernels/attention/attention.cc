@@ -98,18 +98,21 @@ void DivideRow(float* x, int64_t n, float divisor) {
   for (int64_t i = 0; i < n; i += lanes) hn::StoreU(hn::Div(hn::LoadU(kTag, x + i), by), kTag, x + i);
 }
 
-// 2^t within 2^-13 of itself for t in [-126, 0], 2^-126 below. For results that become bfloat16. NaN stays NaN,
-// whatever integer it has become: 2^n is a factor, not a sum of exponents.
+// 2^t within 2^-13 of itself for t in [-125, 0], 2^-125 below, so that nothing is denormal. For results that become
+// bfloat16. NaN stays NaN, whatever integer it has become: 2^n is a factor, not a sum of exponents.
 HWY_INLINE V RoughPowerOf2(V t) {
-  const V clamped = MaxElseSecond(hn::Set(kTag, -126.0f), t);
-  const auto n = hn::NearestInt(clamped);
-  const V r = hn::Sub(clamped, hn::ConvertTo(kTag, n));
+  // 3 * 2^22: a sum with it is rounded to a whole number, which its last bits are.
+  const V whole = hn::Set(kTag, 12582912.0f);
+  const V clamped = MaxElseSecond(hn::Set(kTag, -125.0f), t);
+  const V n = hn::Add(clamped, whole);
+  const V r = hn::Sub(clamped, hn::Sub(n, whole));
   // The least largest relative error on [-1/2, 1/2]: 7.5e-05.
   V p = hn::MulAdd(hn::Set(kTag, kPowerOf2[3]), r, hn::Set(kTag, kPowerOf2[2]));
   p = hn::MulAdd(p, r, hn::Set(kTag, kPowerOf2[1]));
   p = hn::MulAdd(p, r, hn::Set(kTag, kPowerOf2[0]));
-  const auto bias = hn::Set(hn::RebindToSigned<FloatTag>(), 127);
-  return hn::Mul(p, hn::BitCast(kTag, hn::ShiftLeft<23>(hn::Add(n, bias))));
+  const hn::RebindToSigned<FloatTag> integers;
+  const auto exponent = hn::Add(hn::BitCast(integers, n), hn::Set(integers, 127));
+  return hn::Mul(p, hn::BitCast(kTag, hn::ShiftLeft<23>(exponent)));
 }
 
 float ExponentiateToBFloat16(float* scores, int64_t keys, int64_t padded, float scale, const float* mask,
