@@ -189,7 +189,10 @@ double DeformedSum(const DeformConv& d, const KernelArgs& args, int64_t image, i
                         static_cast<double>(Load(offset[d.offset[1]]));
       const Bilinear near = ZeroPaddedNeighbours(y, at, d.rows.input, d.columns.input, d.x[2], d.x[3]);
       double value = 0;
-      for (size_t k = 0; k < 4; ++k) value += near.weight[k] * static_cast<double>(Load(x[near.offset[k]]));
+      for (size_t k = 0; k < 4; ++k) {
+        // What has no weight is not read: an infinity there is not looked at.
+        if (near.weight[k] != 0) value += near.weight[k] * static_cast<double>(Load(x[near.offset[k]]));
+      }
       if (d.has_mask) {
         const T* mask = static_cast<const T*>(args.inputs[4]) + image * d.mask[0] + (group * taps + tap) * d.mask[1];
         value *= static_cast<double>(Load(mask[i * d.mask[2] + j * d.mask[3]]));
