@@ -55,8 +55,8 @@ class Attention {
     rows_ = std::clamp<int64_t>(kScoreBytes / (4 * keys_) / 16 * 16, 16, kMostRows);
     if (o_.batch.count() < threads) rows_ = std::min(rows_, RoundUp(CeilDivide(queries, threads), 16));
     rows_ = std::min(rows_, queries);
-    OCTAVO_ASSIGN(score_, onednn.BFloat16Product({rows_, depth, keys_, 1, depth, threads}));
-    OCTAVO_ASSIGN(combine_, onednn.BFloat16Product({rows_, keys_, width, width, 1, threads}));
+    OCTAVO_ASSIGN(score_, onednn.Product({DType::kBFloat16, rows_, depth, keys_, 1, depth, threads}));
+    OCTAVO_ASSIGN(combine_, onednn.Product({DType::kBFloat16, rows_, keys_, width, width, 1, threads}));
     part_bytes_ = 0;
     const auto place = [&](int64_t& at, size_t bytes) {
       at = part_bytes_;

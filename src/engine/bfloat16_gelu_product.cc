@@ -61,12 +61,13 @@ class GeluProduct {
     blocks_ = CeilDivide(m_, rows_);
     const int64_t rest = m_ - (blocks_ - 1) * rows_;
     const PackedProductSpec product{
-        rows_, k_, columns_, spec.weights_transposed ? 1 : n_, spec.weights_transposed ? k_ : 1, threads};
-    OCTAVO_ASSIGN(whole_, onednn.BFloat16Product(product));
+        DType::kBFloat16, rows_, k_, columns_, spec.weights_transposed ? 1 : n_, spec.weights_transposed ? k_ : 1,
+        threads};
+    OCTAVO_ASSIGN(whole_, onednn.Product(product));
     PackedProductSpec smaller = product;
     smaller.m = rest;
     smaller.packed_as = whole_.get();
-    OCTAVO_ASSIGN(rest_, onednn.BFloat16Product(smaller));
+    OCTAVO_ASSIGN(rest_, onednn.Product(smaller));
     if (spec.bias.defined()) {
       const auto bias = spec.bias.values<float>();
       bias_.assign(bias.begin(), bias.end());

@@ -14,6 +14,7 @@
 #include "engine/bfloat16_attention.h"
 #include "engine/bfloat16_gelu_product.h"
 #include "engine/fusion.h"
+#include "engine/integer_attention.h"
 #include "engine/integer_operands.h"
 #include "engine/layout.h"
 #include "engine/onednn.h"
@@ -101,19 +102,29 @@ class Lowering {
     MarkBiasNodes(groups, grouped);
     uses_ = graph_.Uses();
     if (OneDnnHasBFloat16()) FindNarrowValues();
+    FindIntegerAttention(groups);
     for (NodeId id = 0; id < static_cast<NodeId>(graph_.nodes.size()); ++id) {
       const Node& node = graph_.node(id);
       if (node.removed) continue;
+      if (attention_of_.count(id) != 0) continue;
       if (IsDone(node)) {
         if (IsQuantize(node)) EmitWatch(node.output(0));
         continue;
       }
-      Status status;
-      if (auto end = ends.find(id); end != ends.end()) {
-        status = LowerGroup(*end->second);
-      } else if (!grouped[static_cast<size_t>(id)]) {
-        status = LowerNode(node);
+      if (auto found = attention_.find(id); found != attention_.end()) {
+        Status integer = LowerIntegerAttention(found->second);
+        if (integer.ok()) {
+          EmitWatch(node.output(0));
+          continue;
+        }
+        if (integer.code() != ErrorCode::kUnsupported) return integer.WithPrefix(graph_.Describe(node) + ": ");
+        // By themselves, now that the last of their operands has been made.
+        for (const NodeId inside : found->second.inside) {
+          OCTAVO_RETURN_IF_ERROR(
+              LowerMember(inside, ends, grouped).WithPrefix(graph_.Describe(graph_.node(inside)) + ": "));
+        }
       }
+      const Status status = LowerMember(id, ends, grouped);
       if (!status.ok()) return status.WithPrefix(graph_.Describe(node) + ": ");
       // A value made inside a group has no reader outside it, so it is not watched.
       for (ValueId output : node.outputs) {
@@ -960,6 +971,91 @@ class Lowering {
     }
   }
 
+  Status LowerMember(NodeId id, const std::unordered_map<NodeId, const FusionGroup*>& ends,
+                     const std::vector<bool>& grouped) {
+    const Node& node = graph_.node(id);
+    if (IsDone(node)) return {};
+    if (auto end = ends.find(id); end != ends.end()) return LowerGroup(*end->second);
+    return grouped[static_cast<size_t>(id)] ? Status() : LowerNode(node);
+  }
+
+  // ---- softmax attention on integers ----
+
+  void FindIntegerAttention(const std::vector<FusionGroup>& groups) {
+    std::unordered_map<NodeId, const FusionGroup*> by_anchor;
+    for (const auto& group : groups) by_anchor[group.anchor] = &group;
+    const auto is_alone = [&](NodeId id) {
+      const auto group = by_anchor.find(id);
+      return group != by_anchor.end() && group->second->post_ops.empty() && group->second->bias == kNoValue;
+    };
+    for (DeferredSoftmax& found : FindDeferredSoftmax(graph_, uses_)) {
+      const bool watched = std::any_of(found.inside.begin(), found.inside.end(),
+                                       [&](NodeId id) { return watched_.count(graph_.node(id).output(0)) != 0; });
+      if (watched || !is_alone(found.scores) || !is_alone(found.product)) continue;
+      for (const NodeId id : found.inside) attention_of_.emplace(id, found.quotient);
+      attention_.emplace(found.quotient, std::move(found));
+    }
+  }
+
+  Status LowerIntegerAttention(const DeferredSoftmax& found) {
+    const Node &scores = graph_.node(found.scores), &product = graph_.node(found.product),
+               &quotient = graph_.node(found.quotient);
+    std::array<ValueId, 3> values{};
+    std::array<ByteOperand, 3> operands;
+    for (size_t i = 0; i < 3; ++i) {
+      OCTAVO_ASSIGN(const DequantizedBytes bytes,
+                    i < 2 ? ReadDequantizedBytes(graph_, scores, i) : ReadDequantizedBytes(graph_, product, 1));
+      OCTAVO_RETURN_IF_ERROR(RequireStored(bytes.value));
+      Storage storage = Primary(bytes.value);
+      const Dims& dims = DimsOf(bytes.value);
+      if (dims.size() < 2) return Unsupported("a vector");
+      const bool readable = storage.strides.back() == 1 || (i == 1 && storage.strides[dims.size() - 2] == 1);
+      if (!readable)
+        storage.strides = i == 1            ? KeysOutside(dims)
+                          : dims.size() < 3 ? ContiguousStrides(dims)
+                                            : TokensOutside(dims, 2);
+      values[i] = bytes.value;
+      operands[i] = {OperandOf(bytes.value, storage), bytes.params.scales[0], bytes.params.zero_points[0]};
+    }
+    const Dims& dims = DimsOf(quotient.output(0));
+    const DType dtype = ActivationType(quotient.output(0));
+    const bool is_output = output_index_.count(quotient.output(0)) != 0;
+    const Dims strides = is_output || dims.size() < 3 ? ContiguousStrides(dims) : TokensOutside(dims, 2);
+    OCTAVO_ASSIGN(const QuantizeParams numerators, QuantizeParamsOf(graph_, graph_.node(found.quantize)));
+    IntegerAttentionSpec spec;
+    spec.q = operands[0];
+    spec.k = operands[1];
+    spec.v = operands[2];
+    spec.numerator_scale = numerators.scales[0];
+    spec.numerator_zero_point = numerators.zero_points[0];
+    spec.numerator_dtype = numerators.dtype;
+    spec.y = {true, dtype, dims, strides, nullptr};
+    spec.threads = options_.threads;
+    OCTAVO_ASSIGN(BoundKernel kernel, BindIntegerAttention(onednn_, spec));
+    std::vector<Slot> slots;
+    for (size_t i = 0; i < 3; ++i) {
+      OCTAVO_ASSIGN(const Storage storage, Ensure(values[i], operands[i].operand.dtype, operands[i].operand.strides));
+      slots.push_back(SlotOf(storage));
+    }
+    Step step;
+    step.info = DescribeStep(quotient, fmt::format("Attention int8 onednn {}", OneDnnIsa()), dtype);
+    step.info.op = "Attention";
+    step.info.precision = "int8";
+    step.info.macs = CountMacs(graph_, scores) + CountMacs(graph_, product);
+    plan_.info.int8_macs += step.info.macs;
+    step.kernel = std::move(kernel);
+    AddStep(std::move(step), std::move(slots), {SlotOf(Define(quotient.output(0), dtype, strides))});
+    return {};
+  }
+
+  // (..., depth, keys) with each key's channels behind each other.
+  static Dims KeysOutside(const Dims& dims) {
+    Dims strides = ContiguousStrides(dims);
+    strides[dims.size() - 2] = 1;
+    strides[dims.size() - 1] = dims[dims.size() - 2];
+    return strides;
+  }
+
   static bool IsLinearAttention(const Node& node) {
     return node.domain == kOctavoDomain && node.op == "LinearAttention";
   }
@@ -1306,6 +1402,8 @@ class Lowering {
   std::vector<std::vector<NodeId>> uses_;
   std::vector<bool> narrow_;  // by value; empty without bfloat16 kernels
   std::unordered_map<const Node*, DType> operand_types_;
+  std::unordered_map<NodeId, DeferredSoftmax> attention_;  // by the node that makes its result
+  std::unordered_map<NodeId, NodeId> attention_of_;        // the nodes inside
   std::unordered_map<NodeId, std::string> float_reasons_;  // why an anchor does not compute on integers
 };
 

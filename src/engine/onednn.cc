@@ -615,7 +615,7 @@ class OneDnnPackedProduct : public PackedProduct {
                                   {DNNL_ARG_SCRATCHPAD, a.packing_scratchpad.get()}}});
   }
 
-  Status Run(int thread, const void* a_data, const void* packed, float* c, void* scratch) override {
+  Status Run(int thread, const void* a_data, const void* packed, void* c, void* scratch) override {
     Arguments& a = arguments_[static_cast<size_t>(thread)];
     Set(a.a, a_data);
     Set(a.packed, packed);
@@ -651,19 +651,21 @@ class OneDnnPackedProduct : public PackedProduct {
 
 }  // namespace
 
-Result<std::shared_ptr<PackedProduct>> OneDnnBuilder::BFloat16Product(const PackedProductSpec& spec) {
+Result<std::shared_ptr<PackedProduct>> OneDnnBuilder::Product(const PackedProductSpec& spec) {
   using Shared = std::shared_ptr<PackedProduct>;
   using tag = memory::format_tag;
   return Guarded<Shared>("product", [&]() -> Result<Shared> {
-    constexpr auto kBFloat16 = memory::data_type::bf16;
+    if (spec.a_dtype != DType::kBFloat16 && spec.a_dtype != DType::kUInt8) return Unsupported("its types");
     // oneDNN leaves c as it was where k is zero.
     if (spec.m == 0 || spec.k == 0 || spec.n == 0) return Unsupported("an empty product");
+    const bool integers = spec.a_dtype == DType::kUInt8;
+    const auto b_type = integers ? memory::data_type::s8 : memory::data_type::bf16;
     const OneThread one;
-    const memory::desc a({spec.m, spec.k}, kBFloat16, tag::ab);
-    const memory::desc b({spec.k, spec.n}, kBFloat16, memory::dims{spec.b_row_step, spec.b_column_step});
+    const memory::desc a({spec.m, spec.k}, ToDnnl(spec.a_dtype), tag::ab);
+    const memory::desc b({spec.k, spec.n}, b_type, memory::dims{spec.b_row_step, spec.b_column_step});
     const memory::desc packed = spec.packed_as ? static_cast<const OneDnnPackedProduct*>(spec.packed_as)->packed_format
-                                               : memory::desc({spec.k, spec.n}, kBFloat16, tag::any);
-    const memory::desc c({spec.m, spec.n}, memory::data_type::f32, tag::ab);
+                                               : memory::desc({spec.k, spec.n}, b_type, tag::any);
+    const memory::desc c({spec.m, spec.n}, integers ? memory::data_type::s32 : memory::data_type::f32, tag::ab);
     const dnnl::matmul::primitive_desc product(dnnl::matmul::desc(a, packed, c), NewAttributes(), CpuEngine());
     if (IsReference(product.impl_info_str())) return Unsupported("only a reference product");
     const dnnl::reorder::primitive_desc packing(CpuEngine(), b, CpuEngine(), product.weights_desc(), NewAttributes());

@@ -121,9 +121,10 @@ class IntegerPrimitive {
 
 class PackedProduct;
 
-// (m, k) x (k, n) -> (m, n): bfloat16 by bfloat16 to float32, a and c dense and row-major. b is packed by itself, so
-// that several products can share it. None of m, k and n is zero.
+// (m, k) x (k, n) -> (m, n), a and c dense and row-major: bfloat16 by bfloat16 to float32, or uint8 by int8 to int32.
+// b is packed by itself, so that several products can share it. None of m, k and n is zero.
 struct PackedProductSpec {
+  DType a_dtype = DType::kBFloat16;  // or kUInt8
   int64_t m = 0, k = 0, n = 0;
   int64_t b_row_step = 0, b_column_step = 0;  // of b before it is packed, in elements
   int threads = 1;
@@ -136,7 +137,7 @@ class PackedProduct {
   virtual ~PackedProduct() = default;
   // thread in [0, threads); packed and scratch: packed_bytes and scratch_bytes of the caller's, aligned to 64.
   virtual Status Pack(int thread, const void* b, void* packed, void* scratch) = 0;
-  virtual Status Run(int thread, const void* a, const void* packed, float* c, void* scratch) = 0;
+  virtual Status Run(int thread, const void* a, const void* packed, void* c, void* scratch) = 0;
   size_t packed_bytes = 0, scratch_bytes = 0;
   std::string implementation;
 };
@@ -175,7 +176,7 @@ class OneDnnBuilder {
   Result<OneDnnKernel> Pooling(const PoolingSpec& spec);
   Result<std::shared_ptr<IntegerPrimitive>> IntegerConvolution(const IntegerConvolutionSpec& spec);
   Result<std::shared_ptr<IntegerPrimitive>> IntegerMatMul(const IntegerMatMulSpec& spec);
-  Result<std::shared_ptr<PackedProduct>> BFloat16Product(const PackedProductSpec& spec);
+  Result<std::shared_ptr<PackedProduct>> Product(const PackedProductSpec& spec);
 
  private:
   PackedWeights& cache_;

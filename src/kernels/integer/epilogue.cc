@@ -9,6 +9,7 @@
 #define HWY_TARGET_INCLUDE "kernels/integer/epilogue.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/integer/quantize-inl.h"
 #include "kernels/simd/vectors-inl.h"
 
 #ifndef OCTAVO_KERNELS_INTEGER_EPILOGUE_ONCE_
@@ -87,34 +88,17 @@ void MulRow(const float* a, float* y, int64_t n) {
   for (; i < n; ++i) y[i] *= a[i];
 }
 
-// Of one scale and zero point, on every lane.
-template <class D>
-struct QuantizeTerms {
-  hn::Vec<D> scale, inverse, low, high;
-  hn::Vec<hn::RebindToSigned<D>> zero;
-};
-
-// round(clamp(v / s, low - z, high - z)) + z; NaN gives low. The quotient is v * (1/s) except where that lies next to a
-// tie, since only there can the two round apart: |v * (1/s) - v / s| < 2^-22 |v / s| < 2^-13 within the clamp.
 template <typename Q, class D>
 HWY_INLINE void QuantizeVector(D d, const float* from, Q* to, const QuantizeTerms<D>& terms) {
   const hn::Rebind<Q, D> dq;
-  const auto v = hn::LoadU(d, from);
-  const auto clamp = [&](hn::Vec<D> x) { return MinElseSecond(MaxElseSecond(x, terms.low), terms.high); };
-  auto scaled = clamp(hn::Mul(v, terms.inverse));
-  const auto distance = hn::Abs(hn::Sub(scaled, hn::Round(scaled)));
-  if (!hn::AllFalse(d, hn::Gt(distance, hn::Set(d, 0.5f - 0x1p-12f)))) scaled = clamp(hn::Div(v, terms.scale));
-  hn::StoreU(hn::DemoteTo(dq, hn::Add(hn::NearestInt(scaled), terms.zero)), dq, to);
+  hn::StoreU(hn::DemoteTo(dq, QuantizedVector(d, hn::LoadU(d, from), terms)), dq, to);
 }
 
 template <typename Q, class D>
 HWY_INLINE int64_t QuantizeWhole(D d, const float* from, Q* to, int64_t begin, int64_t n, float scale,
                                  int32_t zero_point) {
   constexpr int32_t kLow = sizeof(Q) == 1 && Q(-1) < Q(0) ? -128 : 0;
-  const hn::RebindToSigned<D> di;
-  const QuantizeTerms<D> terms{hn::Set(d, scale), hn::Set(d, 1.0f / scale),
-                               hn::Set(d, static_cast<float>(kLow - zero_point)),
-                               hn::Set(d, static_cast<float>(kLow + 255 - zero_point)), hn::Set(di, zero_point)};
+  const QuantizeTerms<D> terms = MakeQuantizeTerms(d, scale, zero_point, kLow);
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = begin;
   for (; i + lanes <= n; i += lanes) QuantizeVector<Q>(d, from + i, to + i, terms);
