@@ -209,7 +209,7 @@ TEST_F(BFloat16KernelsTest, AttentionLeavesSmallProductsToOthers) {
 
 TEST_F(BFloat16KernelsTest, LeavesEmptyProductsToOthers) {
   for (const auto& [m, k, n] : {std::array<int64_t, 3>{0, 8, 8}, {8, 0, 8}, {8, 8, 0}}) {
-    EXPECT_EQ(onednn_.Product({m, k, n, n, 1, 1}).status().code(), ErrorCode::kUnsupported);
+    EXPECT_EQ(onednn_.Product({DType::kBFloat16, m, k, n, n, 1, 1}).status().code(), ErrorCode::kUnsupported);
     const Node gelu = NodeOf("Gelu");
     LinearSpec spec;
     spec.m = m;

@@ -71,7 +71,8 @@ std::string OfOperand(const Graph& graph, const TensorStats& stats, const Activa
     Append(why, fmt::format("a divisor: what is below {:.2g} becomes 0", entry.scale / 2));
   }
   const double most = std::max(std::abs(double{stats.min}), std::abs(double{stats.max}));
-  if (most * kHalfMargin >= kHalfLargest) Append(why, fmt::format("up to {:.3g}: near FP16's limit", most));
+  if (most * kHalfMargin >= kHalfLargest)
+    Append(why, fmt::format("up to {:.3g}: {} FP16's limit", most, most >= kHalfLargest ? "beyond" : "near"));
   return why;
 }
 
@@ -86,8 +87,8 @@ std::string WhyHard(const Graph& rewritten, const Stats& stats, const Recipe& re
     const bool reads = std::any_of(node->inputs.begin(), node->inputs.end(), [&](ValueId input) {
       return input != kNoValue && rewritten.value(input).name == entry.tensor;
     });
-    const bool consumes = entry.consumers.empty() || std::find(entry.consumers.begin(), entry.consumers.end(), name) !=
-                                                         entry.consumers.end();
+    const bool consumes = entry.consumers.empty() ||
+                          std::find(entry.consumers.begin(), entry.consumers.end(), name) != entry.consumers.end();
     const auto found = stats.tensors.find(entry.tensor);
     if (!reads || !consumes || found == stats.tensors.end()) continue;
     const std::string of = OfOperand(rewritten, found->second, entry, *node);
