@@ -9,7 +9,11 @@ the outputs are compared with ONNX Runtime's FP32 ones, as SQNR in dB.
     make bench                                     all models that are there, FP32, 2 threads
     bench/peers.py --models nano,l0 --rounds 9
     bench/peers.py --precision bf16 --json -       (ONNX Runtime has no BF16: it stays at FP32)
-    bench/peers.py --write docs/performance.md
+    bench/peers.py --precision fp32,bf16,int8 --write docs/performance.md
+
+INT8: Octavo runs what `octavo quantize` made of the model (made here where .models/int8 has none: remedies, products of
+attention too), OpenVINO what NNCF made (tools/make_peer_models.py --kinds nncf), or the FP32 model in BF16 where there is
+no such file; SQNR is that of either against ONNX Runtime's FP32 outputs.
 
 Large models: tools/get_models.sh.
 """
@@ -94,7 +98,7 @@ def serve_peer(engine: str, model: str, folder: str, threads: int, precision: st
         graph = core.read_model(model)
         graph.reshape({name: list(value.shape) for name, value in inputs.items()})
         names = [output.get_any_name() for output in graph.outputs]
-        hint = {"fp32": "f32", "bf16": "bf16"}[precision]
+        hint = "bf16" if precision == "bf16" else "f32"
         compiled = core.compile_model(graph, "CPU", {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY",
                                                      "INFERENCE_PRECISION_HINT": hint})
         request = compiled.create_infer_request()
@@ -147,12 +151,45 @@ def sqnr_db(reference: list, outputs: list) -> float:
     return float(min(ratios))
 
 
-def octavo_outputs(octavo: pathlib.Path, model: pathlib.Path, folder: pathlib.Path, inputs: dict, args) -> list:
+# How `octavo quantize` is asked for the models of --precision int8, beside --quantize-attention.
+QUANTIZE = {
+    "nano": ["--preprocess", "sam"],
+    "l0": ["--preprocess", "sam"],
+    "l2": ["--preprocess", "sam"],
+    "xl0": ["--preprocess", "sam"],
+    "vit_s": ["--preprocess", "imagenet"],
+    # One step's worth of noise calibrates; the last block at full resolution stays in float (docs/remedies.md).
+    "unet": ["--no-remedy", "all", "--remedy", "migrate", "--remedy", "clip-weights", "--remedy", "correct-bias",
+             *(part for node in (191, 192, 194, 195) for part in ("--keep-float", f"node_conv2d_{node}"))],
+}
+
+
+def quantized_model(name: str, args) -> pathlib.Path:
+    """What `octavo quantize` makes of the model, from the pictures in samples/ or --data, once."""
+    target = ROOT / f".models/int8/{name}.onnx"
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as noise:
+        data = args.data
+        if name == "unet":
+            for seed in range(16):
+                sample = np.random.default_rng(1000 + seed).standard_normal((1, 1, 128, 128)).astype(np.float32)
+                np.savez(f"{noise}/{seed}.npz", **diffusion_step() | {"noisy": 80 * sample})
+            data = noise
+        print(f"{target.relative_to(ROOT)} ...", file=sys.stderr)
+        subprocess.run([args.octavo, "quantize", ROOT / MODELS[name][0], "--data", data, "--count", "16",
+                        "--quantize-attention", *QUANTIZE[name], "-o", target], check=True, stdout=subprocess.DEVNULL)
+    return target
+
+
+def octavo_outputs(octavo: pathlib.Path, model: pathlib.Path, folder: pathlib.Path, inputs: dict, precision: str,
+                   args) -> list:
     import onnx
 
     flags = [part for name in inputs for part in ("--input", f"{name}={folder / name}.npy")]
     out = folder / "octavo"
-    subprocess.run([octavo, "run", model, *flags, "--threads", str(args.threads), "--precision", args.precision, "-o", out],
+    subprocess.run([octavo, "run", model, *flags, "--threads", str(args.threads), "--precision", precision, "-o", out],
                    check=True, stdout=subprocess.DEVNULL)
     names = [output.name for output in onnx.load(model, load_external_data=False).graph.output]
     safe = ["".join(c if c.isalnum() or c in "._-" else "_" for c in name) for name in names]
@@ -165,55 +202,70 @@ def judge(outputs: dict, folder: pathlib.Path) -> dict:
     return {engine: sqnr_db(loaded["onnxruntime"], values) for engine, values in loaded.items()}
 
 
-def bench_model(name: str, args) -> dict:
+def bench_model(name: str, precision: str, args) -> dict:
     file, make_inputs, title = MODELS[name]
     model, inputs = ROOT / file, make_inputs()
+    ours, theirs, our_precision, their_precision = model, model, precision, precision
+    if precision == "int8":
+        ours, our_precision = quantized_model(name, args), "fp32"
+        theirs = ROOT / f".models/peers/{name}-nncf.onnx"
+        if not theirs.exists():
+            theirs, their_precision = model, "bf16"
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         np.savez(folder / "inputs.npz", **inputs)
         for key, value in inputs.items():
             np.save(folder / f"{key}.npy", value)
         peer = [sys.executable, __file__, "--serve"]
-        tail = [model, folder, args.threads]
+        tail = [folder, args.threads]
         flags = [part for key in inputs for part in ("--input", f"{key}={folder / key}.npy")]
         workers = {
-            "octavo": Worker([args.octavo, "bench", model, "--threads", args.threads, "--precision", args.precision, *flags,
+            "octavo": Worker([args.octavo, "bench", ours, "--threads", args.threads, "--precision", our_precision, *flags,
                               "--on-stdin"], args.threads),
-            "openvino": Worker([*peer, "openvino", *tail, args.precision], args.threads),
-            "onnxruntime": Worker([*peer, "onnxruntime", *tail, "fp32"], args.threads),
+            "openvino": Worker([*peer, "openvino", theirs, *tail, their_precision], args.threads),
+            "onnxruntime": Worker([*peer, "onnxruntime", model, *tail, "fp32"], args.threads),
         }
-        quality = judge(octavo_outputs(args.octavo, model, folder, inputs, args), folder)
+        if precision == "int8":  # what INT8 saves
+            workers["octavo_fp32"] = Worker([args.octavo, "bench", model, "--threads", args.threads, *flags, "--on-stdin"],
+                                            args.threads)
+        quality = judge(octavo_outputs(args.octavo, ours, folder, inputs, our_precision, args), folder)
         order = list(workers)
         for round_index in range(args.rounds):
-            for engine in order[round_index % 3:] + order[: round_index % 3]:
+            first = round_index % len(order)
+            for engine in order[first:] + order[:first]:
                 workers[engine].iterate(args.iterations)
                 time.sleep(0.02)  # OpenMP's threads spin for a few milliseconds after the last of their work
         for worker in workers.values():
             worker.close()
-    result = {"model": name, "title": title, "engines": {}}
+    result = {"model": name, "title": title, "precision": precision, "peer_precision": their_precision, "engines": {}}
     for engine, worker in workers.items():
         result["engines"][engine] = {
             "median_ms": round(float(np.median(worker.times)), 2),
             "p10_ms": round(float(np.percentile(worker.times, 10)), 2),
             "p90_ms": round(float(np.percentile(worker.times, 90)), 2),
-            "sqnr_db": None if engine == "onnxruntime" else round(quality[engine], 1),
+            "sqnr_db": None if engine in ("onnxruntime", "octavo_fp32") else round(quality[engine], 1),
         }
     octavo_ms = result["engines"]["octavo"]["median_ms"]
-    for peer_name in ("openvino", "onnxruntime"):
+    for peer_name in workers.keys() - {"octavo"}:
         result[f"ratio_to_{peer_name}"] = round(octavo_ms / result["engines"][peer_name]["median_ms"], 3)
     return result
 
 
 def table(results: list, precision: str) -> str:
+    int8 = precision == "int8"
     lines = [
         f"| model | Octavo {precision.upper()} | OpenVINO {precision.upper()} | ONNX Runtime FP32 | Octavo / OpenVINO | "
-        "Octavo / ONNX Runtime | Octavo SQNR |",
-        "|---|---|---|---|---|---|---|",
+        + ("Octavo INT8 / FP32 |" if int8 else "Octavo / ONNX Runtime |") + " SQNR, Octavo | SQNR, OpenVINO |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
-        times = [f"{result['engines'][engine]['median_ms']:.1f} ms" for engine in ("octavo", "openvino", "onnxruntime")]
-        lines.append(f"| {result['title']} | {' | '.join(times)} | {result['ratio_to_openvino']:.2f} | "
-                     f"{result['ratio_to_onnxruntime']:.2f} | {result['engines']['octavo']['sqnr_db']:.1f} dB |")
+        engines = result["engines"]
+        times = [f"{engines[engine]['median_ms']:.1f} ms" for engine in ("octavo", "openvino", "onnxruntime")]
+        if int8 and result["peer_precision"] != "int8":
+            times[1] += f" ({result['peer_precision'].upper()})"
+        second = result["ratio_to_octavo_fp32" if int8 else "ratio_to_onnxruntime"]
+        lines.append(f"| {result['title']} | {' | '.join(times)} | {result['ratio_to_openvino']:.2f} | {second:.2f} | "
+                     f"{engines['octavo']['sqnr_db']:.1f} dB | {engines['openvino']['sqnr_db']:.1f} dB |")
     return "\n".join(lines)
 
 
@@ -229,16 +281,20 @@ def versions() -> str:
     return f"ONNX Runtime {onnxruntime.__version__}, OpenVINO {openvino.__version__.split('-')[0]}"
 
 
-def page(results: list, args) -> str:
-    return f"""# Performance
+def page(tables: dict, args) -> str:
+    parts = [f"""# Performance
 
 Made by `make bench BENCH_ARGUMENTS="--precision {args.precision} --write docs/performance.md"` on {datetime.date.today()}: \
 {describe_machine()}; {args.threads} threads; {versions()}.
 {args.rounds} rounds of {args.iterations} iterations, the engines in turns, each in a process of its own; medians. SQNR is \
 that of the worst output against ONNX Runtime's FP32 outputs on the same input. A ratio below 1 means that Octavo is faster.
-
-{table(results, args.precision)}
-"""
+"""]
+    for precision, results in tables.items():
+        parts.append(f"## {precision.upper()}\n\n{table(results, precision)}\n")
+        if precision == "int8":
+            parts.append("Octavo runs its own quantized models, OpenVINO those of NNCF, or BF16 where it is named: of the "
+                         "UNet NNCF makes no usable INT8.\n")
+    return "\n".join(parts)
 
 
 def main() -> None:
@@ -248,7 +304,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=DEFAULT_MODELS, help=f"of {','.join(MODELS)} (default: {DEFAULT_MODELS})")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of Octavo and OpenVINO")
+    parser.add_argument("--precision", default="fp32", help="of Octavo and OpenVINO: fp32, bf16, int8, or several with commas")
+    parser.add_argument("--data", default=ROOT / "samples", help="int8: pictures to calibrate on (default: samples/)")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--iterations", type=int, default=5, help="per engine and round")
     parser.add_argument("--octavo", type=pathlib.Path, default=ROOT / "build/release/octavo")
@@ -259,24 +316,29 @@ def main() -> None:
     if unknown:
         parser.error(f"unknown models: {', '.join(sorted(unknown))}")
 
-    results = []
-    for name in args.models.split(","):
-        if not (ROOT / MODELS[name][0]).exists():
-            print(f"{name}: left out, {MODELS[name][0]} is not there (tools/get_models.sh)", file=sys.stderr)
-            continue
-        print(f"{name} ...", file=sys.stderr)
-        results.append(bench_model(name, args))
+    precisions = args.precision.split(",")
+    if not set(precisions) <= {"fp32", "bf16", "int8"}:
+        parser.error("--precision is fp32, bf16, int8, or several with commas")
+    tables = {precision: [] for precision in precisions}
+    for precision in precisions:
+        for name in args.models.split(","):
+            if not (ROOT / MODELS[name][0]).exists():
+                print(f"{name}: left out, {MODELS[name][0]} is not there (tools/get_models.sh)", file=sys.stderr)
+                continue
+            print(f"{name} {precision} ...", file=sys.stderr)
+            tables[precision].append(bench_model(name, precision, args))
     if args.json:
-        text = json.dumps({"threads": args.threads, "precision": args.precision, "machine": describe_machine(),
-                           "results": results}, indent=2)
+        results = [result for results in tables.values() for result in results]
+        text = json.dumps({"threads": args.threads, "machine": describe_machine(), "results": results}, indent=2)
         if args.json == "-":
             print(text)
         else:
             pathlib.Path(args.json).write_text(text + "\n")
     if args.json != "-":
-        print(table(results, args.precision))
+        for precision, results in tables.items():
+            print(table(results, precision))
     if args.write:
-        pathlib.Path(args.write).write_text(page(results, args), encoding="utf-8")
+        pathlib.Path(args.write).write_text(page(tables, args), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
     tools/make_peer_models.py                        the nano encoder and ViT-S, every kind, into .models/peers
     tools/make_peer_models.py --models nano --kinds u8s8,s8s8 --out DIR
+    tools/make_peer_models.py --models l0 --kinds nncf    what bench/peers.py --precision int8 compares with
 
 Files are named MODEL-KIND.onnx. Kinds:
     u8u8 u8s8 s8s8           ONNX Runtime's quantize_static, QDQ: type of activations, then of weights; min-max;
@@ -58,7 +59,9 @@ def imagenet_input(picture, side: int) -> np.ndarray:
 MODELS = {
     "nano": ("models/efficientvit-sam-nano-encoder.onnx", lambda picture: sam_input(picture, 256)),
     "vit_s": (".models/vit_s_focus.onnx", lambda picture: imagenet_input(picture, 224)),
+    "l0": (".models/l0.onnx", lambda picture: sam_input(picture, 512)),
 }
+DEFAULT_MODELS = "nano,vit_s"
 
 
 def crops(folder: pathlib.Path, per_picture: int) -> list:
@@ -176,7 +179,7 @@ def describe(path: pathlib.Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--models", default=DEFAULT_MODELS, help=f"of {','.join(MODELS)} (default: {DEFAULT_MODELS})")
     parser.add_argument("--kinds", default=",".join(KINDS))
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / ".models/peers")
     parser.add_argument("--force", action="store_true", help="make files that are there again")

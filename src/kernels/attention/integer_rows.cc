@@ -53,8 +53,20 @@ HWY_INLINE int64_t ExponentialsFrom(D d, const IntegerRow& row, int64_t i, float
   const hn::Rebind<uint8_t, D> bytes;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   const auto offset = hn::Set(d, largest);
+  const auto exponential = [&](int64_t at) HWY_ATTR {
+    return FastExpOfNegative(d, hn::Sub(hn::BitCast(d, hn::LoadU(di, row.sums + at)), offset));
+  };
+  for (; i + 2 * lanes <= row.n; i += 2 * lanes) {
+    const auto a = exponential(i), b = exponential(i + lanes);
+    hn::Vec<hn::RebindToSigned<D>> qa, qb;
+    QuantizeTwo(d, a, b, terms, qa, qb);
+    hn::StoreU(hn::DemoteTo(bytes, qa), bytes, to + i);
+    hn::StoreU(hn::DemoteTo(bytes, qb), bytes, to + i + lanes);
+    totals.sum = hn::Add(totals.sum, hn::Add(a, b));
+    totals.quantized = hn::Add(totals.quantized, hn::Add(qa, qb));
+  }
   for (; i + lanes <= row.n; i += lanes) {
-    const auto e = FastExp(d, hn::Sub(hn::BitCast(d, hn::LoadU(di, row.sums + i)), offset));
+    const auto e = exponential(i);
     const auto q = QuantizedVector(d, e, terms);
     hn::StoreU(hn::DemoteTo(bytes, q), bytes, to + i);
     totals.sum = hn::Add(totals.sum, e);

@@ -21,27 +21,42 @@ HWY_INLINE V ClampKeepingNan(D d, V x, float low, float high) {
   return MinElseSecond(hn::Set(d, high), MaxElseSecond(hn::Set(d, low), x));
 }
 
-// e^x within 2 ulp: x = n ln2 + r with |r| <= ln2 / 2, e^r by Cephes' polynomial, 2^n in two factors so that results
-// below the normal range and above the largest float come out right.
+// e^x = 2^n e^r, r = x - n ln2 and |r| <= ln2 / 2, for finite x: gives n and e^r by Cephes' polynomial.
 template <class D, class V = hn::Vec<D>>
-HWY_INLINE V FastExp(D d, V x) {
-  const hn::RebindToSigned<D> di;
-  const V clamped = ClampKeepingNan(d, x, -110.0f, 90.0f);
-  const auto n = hn::NearestInt(hn::Mul(clamped, hn::Set(d, 1.44269504088896341f)));
+HWY_INLINE V ReducedExp(D d, V x, hn::Vec<hn::RebindToSigned<D>>& n) {
+  n = hn::NearestInt(hn::Mul(x, hn::Set(d, 1.44269504088896341f)));
   const V nf = hn::ConvertTo(d, n);
-  V r = hn::NegMulAdd(nf, hn::Set(d, 0.693359375f), clamped);
+  V r = hn::NegMulAdd(nf, hn::Set(d, 0.693359375f), x);
   r = hn::NegMulAdd(nf, hn::Set(d, -2.12194440e-4f), r);
   V p = hn::MulAdd(hn::Set(d, 1.9875691500e-4f), r, hn::Set(d, 1.3981999507e-3f));
   p = hn::MulAdd(p, r, hn::Set(d, 8.3334519073e-3f));
   p = hn::MulAdd(p, r, hn::Set(d, 4.1665795894e-2f));
   p = hn::MulAdd(p, r, hn::Set(d, 1.6666665459e-1f));
   p = hn::MulAdd(p, r, hn::Set(d, 5.0000001201e-1f));
-  p = hn::Add(hn::MulAdd(hn::Mul(p, r), r, r), hn::Set(d, 1.0f));
+  return hn::Add(hn::MulAdd(hn::Mul(p, r), r, r), hn::Set(d, 1.0f));
+}
+
+// e^x within 2 ulp; 2^n in two factors, so that results below the normal range and above the largest float come out
+// right.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V FastExp(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  hn::Vec<hn::RebindToSigned<D>> n;
+  const V p = ReducedExp(d, ClampKeepingNan(d, x, -110.0f, 90.0f), n);
   const auto half = hn::ShiftRight<1>(n);
   const auto bias = hn::Set(di, 127);
   const V low = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(half, bias)));
   const V high = hn::BitCast(d, hn::ShiftLeft<23>(hn::Add(hn::Sub(n, half), bias)));
   return hn::Mul(hn::Mul(p, low), high);
+}
+
+// The same for x <= 0, with e^-87 for all below: what is added to 1, or quantized, does not tell them apart.
+template <class D, class V = hn::Vec<D>>
+HWY_INLINE V FastExpOfNegative(D d, V x) {
+  const hn::RebindToSigned<D> di;
+  hn::Vec<hn::RebindToSigned<D>> n;
+  const V p = ReducedExp(d, MaxElseSecond(hn::Set(d, -87.0f), x), n);
+  return hn::BitCast(d, hn::Add(hn::BitCast(di, p), hn::ShiftLeft<23>(n)));
 }
 
 // 1 / (1 + e^-x)
