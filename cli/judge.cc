@@ -137,6 +137,7 @@ Result<ExitCode> JudgeCommand(const JudgeFlags& flags) {
 void AddJudgeCommand(CLI::App& app, Action& action) {
   CLI::App* command = AddSubcommand(
       app, "judge", "Score models against their FP32 form by what they are for, over many samples",
+      // NOLINTNEXTLINE(bugprone-suspicious-missing-comma): one example on two lines
       {"octavo judge encoder.onnx encoder.int8.onnx --task segment --decoder decoder.onnx --data photos "
        "--preprocess sam --prompts prompts.json",
        "octavo judge encoder.onnx a.int8.onnx b.int8.onnx --task segment --data photos --preprocess sam --json -",
