@@ -12,7 +12,7 @@ the outputs are compared with ONNX Runtime's FP32 ones, as SQNR in dB.
     bench/peers.py --precision fp32,bf16,int8 --write docs/performance.md
 
 INT8: Octavo runs what `octavo quantize` made of the model (made here where .models/int8 has none: remedies, products of
-attention too), OpenVINO what NNCF made (tools/make_peer_models.py --kinds nncf), or the FP32 model in BF16 where there is
+attention too), OpenVINO what NNCF made (tools/make_peer_models.py --kinds nncfir --models nano,l0,vit_s), or FP32 in BF16 where there is
 no such file; SQNR is that of either against ONNX Runtime's FP32 outputs.
 
 Large models: tools/get_models.sh.
@@ -208,7 +208,7 @@ def bench_model(name: str, precision: str, args) -> dict:
     ours, theirs, our_precision, their_precision = model, model, precision, precision
     if precision == "int8":
         ours, our_precision = quantized_model(name, args), "fp32"
-        theirs = ROOT / f".models/peers/{name}-nncf.onnx"
+        theirs = ROOT / f".models/peers/{name}-nncfir.xml"
         if not theirs.exists():
             theirs, their_precision = model, "bf16"
     with tempfile.TemporaryDirectory() as temporary:
