@@ -35,6 +35,39 @@ TEST(IntegerLowering, Convolutions) {
   }
 }
 
+// Share of the elements that differ from the reference's, none by more than one step.
+double ShareOfOtherSteps(const QuantizedGraph& g, const Tensor& input, float step) {
+  const std::vector<Tensor> inputs{input};
+  const std::vector<float> found = *ToFloats(RunSession(g.graph, input).outputs.at(0)),
+                           expected = *ToFloats(EvaluateGraph(g.graph, inputs).value()[0]);
+  EXPECT_EQ(found.size(), expected.size());
+  size_t others = 0;
+  for (size_t i = 0; i < found.size(); ++i) {
+    EXPECT_LE(std::abs(found[i] - expected[i]), 1.001f * step) << i;
+    others += std::abs(found[i] - expected[i]) > 0.5f * step ? 1u : 0u;
+  }
+  return static_cast<double>(others) / static_cast<double>(found.size());
+}
+
+TEST(IntegerLowering, GeluBeforeEightBitsIsRough) {
+  for (const char* form : {"none", "tanh"}) {
+    // Steps of 0.02, those of a channel's factor of 20, and steps that a rough function is too coarse for.
+    for (const auto& [step, factor] : {std::pair(0.02f, 1.0f), std::pair(0.2f, 20.0f), std::pair(0.001f, 1.0f)}) {
+      QuantizedGraph g({4, 32, 16, 16});
+      ValueId y = g.Op("Gelu", {g.Op("Conv", {g.Fake(g.x), g.Weights({16, 32, 1, 1}, 0)})},
+                       {{"approximate", std::string(form)}});
+      if (factor != 1) {
+        y = g.Op("Mul", {y, g.Constant(Tensor::FromVector<float>({1, 16, 1, 1}, std::vector<float>(16, factor)))});
+      }
+      g.Output(g.Fake(y, step, 10));
+      // A result moves by at most 1/64 of a step (kRoughShare), and so to the other side of a tie in no more than twice
+      // that of all elements; those at rest around 0, half of them, do not move. Exact functions leave ties alone.
+      const double share = ShareOfOtherSteps(g, g.Normal({4, 32, 16, 16}), step);
+      EXPECT_LE(share, step < 0.0032f ? 0.001 : 1.0 / 64) << form << ' ' << step;
+    }
+  }
+}
+
 TEST(IntegerLowering, OneDimension) {
   QuantizedGraph g({1, 6, 40});
   g.Output(g.Op("Conv", {g.Fake(g.x), g.Weights({10, 6, 4}, 0)}, {{"pads", std::vector<int64_t>{1, 2}}}));

@@ -9,6 +9,7 @@
 #include <array>
 #include <chrono>
 #include <functional>
+#include <limits>
 #include <unordered_map>
 
 #include "engine/bfloat16_attention.h"
@@ -72,6 +73,9 @@ WindowGeometry GeometryOf(const std::vector<WindowAxis>& axes, bool transposed) 
   }
   return g;
 }
+
+// What a rough function may be off by, as a part of the step that its result is rounded to.
+constexpr float kRoughShare = 1.0f / 64;
 
 class Lowering {
  public:
@@ -804,6 +808,31 @@ class Lowering {
     return result;
   }
 
+  // A function whose error is a small part of a step of everything that is written may be a rough one.
+  Status UseRoughFunctions(const FusionGroup& group, Epilogue& epilogue) const {
+    float step = std::numeric_limits<float>::infinity();
+    for (const EpilogueOutput& output : epilogue.outputs) {
+      if (SizeOf(output.dtype) != 1) return {};
+      step = std::min(step, output.scale);
+    }
+    float factor = 1;
+    for (size_t i = epilogue.stages.size(); i-- > 0;) {
+      EpilogueStage& stage = epilogue.stages[i];
+      if (stage.kind == EpilogueStage::Kind::kMulChannel) {
+        float largest = 0;
+        for (const float f : stage.channel) largest = std::max(largest, std::abs(f));
+        factor *= largest;
+      } else if (stage.kind == EpilogueStage::Kind::kUnary) {
+        if (!(kRoughError * factor <= step * kRoughShare)) return {};
+        OCTAVO_ASSIGN(stage.unary, FindRoughRowFunction(graph_, graph_.node(group.post_ops[i].node)));
+        return {};  // what comes before passes through a function
+      } else if (stage.kind != EpilogueStage::Kind::kAdd && stage.kind != EpilogueStage::Kind::kAddChannel) {
+        return {};
+      }
+    }
+    return {};
+  }
+
   Status AddIntegerOperand(ValueId value, const Node& reader, const Dims& strides, IntegerEpilogue& result) {
     const NodeId producer = graph_.value(value).producer;
     if (storages_[static_cast<size_t>(value)].empty() && producer != kNoNode && IsDequantize(graph_.node(producer))) {
@@ -843,6 +872,7 @@ class Lowering {
     OCTAVO_ASSIGN(const Storage src, Ensure(operands.src, DType::kUInt8, src_strides));
     const IntegerOutputs outputs = OutputsOf(group);
     epilogue.epilogue.outputs = outputs.outputs;
+    OCTAVO_RETURN_IF_ERROR(UseRoughFunctions(group, epilogue.epilogue));
     epilogue.names += outputs.names;
 
     IntegerContractionSpec spec;
@@ -923,6 +953,7 @@ class Lowering {
     OCTAVO_ASSIGN(IntegerEpilogue epilogue, MakeIntegerEpilogue(group, Tensor(), multiplier, dst_strides));
     const IntegerOutputs outputs = OutputsOf(group);
     epilogue.epilogue.outputs = outputs.outputs;
+    OCTAVO_RETURN_IF_ERROR(UseRoughFunctions(group, epilogue.epilogue));
     epilogue.names += outputs.names;
     IntegerProductSpec spec;
     OCTAVO_RETURN_IF_ERROR(RequireStored(operands.src));

@@ -17,6 +17,7 @@
 #define HWY_TARGET_INCLUDE "kernels/elementwise/elementwise.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/simd/gelu-inl.h"
 #include "kernels/simd/math-inl.h"
 #include "kernels/simd/vectors-inl.h"
 
@@ -41,6 +42,8 @@ enum class UnaryOp {
   kClip,
   kGelu,
   kGeluTanh,
+  kRoughGelu,
+  kRoughGeluTanh,
   kSilu,
   kHardSwish,
   kHardSigmoid,
@@ -128,6 +131,12 @@ struct GeluTanhOp {
     const V slope = hn::MulAdd(square, hn::Set(kTag, 0.044715f * kTwoSqrt2OverPi), hn::Set(kTag, kTwoSqrt2OverPi));
     return hn::Div(x, hn::Add(hn::Set(kTag, 1.0f), FastExp(kTag, hn::Neg(hn::Mul(x, slope)))));
   }
+};
+struct RoughGeluOp {
+  static HWY_INLINE V Apply(V x, const UnaryParameters&) { return RoughGelu<GeluErfForm>(kTag, x); }
+};
+struct RoughGeluTanhOp {
+  static HWY_INLINE V Apply(V x, const UnaryParameters&) { return RoughGelu<GeluTanhForm>(kTag, x); }
 };
 struct SiluOp {
   static HWY_INLINE V Apply(V x, const UnaryParameters& p) {
@@ -223,6 +232,10 @@ UnaryRowFn UnaryRowOfTarget(UnaryOp op) {
       return UnaryRowOf<GeluOp>;
     case UnaryOp::kGeluTanh:
       return UnaryRowOf<GeluTanhOp>;
+    case UnaryOp::kRoughGelu:
+      return UnaryRowOf<RoughGeluOp>;
+    case UnaryOp::kRoughGeluTanh:
+      return UnaryRowOf<RoughGeluTanhOp>;
     case UnaryOp::kSilu:
       return UnaryRowOf<SiluOp>;
     case UnaryOp::kHardSwish:
@@ -567,6 +580,13 @@ Result<RowFunction> FindRowFunction(const Graph& graph, const Node& node) {
     (i == 1 ? bounds.first : bounds.second) = bound.values<float>()[0];
   }
   return RowFunction{HWY_DYNAMIC_DISPATCH(UnaryRowOfTarget)(UnaryOp::kClip), bounds};
+}
+
+Result<RowFunction> FindRoughRowFunction(const Graph& graph, const Node& node) {
+  if (!node.Is("Gelu")) return FindRowFunction(graph, node);
+  OCTAVO_ASSIGN(const ParameterizedUnary unary, FindUnary(node));
+  const UnaryOp rough = unary.op == UnaryOp::kGeluTanh ? UnaryOp::kRoughGeluTanh : UnaryOp::kRoughGelu;
+  return RowFunction{HWY_DYNAMIC_DISPATCH(UnaryRowOfTarget)(rough), unary.parameters};
 }
 
 Result<BoundKernel> BindFastUnary(const BindContext& context) {

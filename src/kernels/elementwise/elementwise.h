@@ -22,6 +22,10 @@ struct RowFunction {
 };
 // For the ops of BindFastUnary, and for Clip with constant bounds. Unsupported for others.
 Result<RowFunction> FindRowFunction(const Graph& graph, const Node& node);
+// The same, within kRoughError (relative to |x| above 10) of the exact result where that is faster: for results that
+// are only read in 8 bits, with steps of many times that.
+inline constexpr float kRoughError = 5e-5f;
+Result<RowFunction> FindRoughRowFunction(const Graph& graph, const Node& node);
 
 // Relu, LeakyRelu, Sigmoid, Tanh, Erf, Exp, Log, Sqrt, Reciprocal, Neg, Abs, Gelu, HardSwish, HardSigmoid, Silu,
 // RoundTo. Unsupported: other element types, an op that is none of these.
