@@ -40,18 +40,21 @@ void Report::AddFlag(CLI::App& command) {
 }
 
 Status Report::WriteJson(const Json& document) const {
-  if (json_.empty()) return {};
+  return json_.empty() ? Status() : WriteJsonFile(document, json_);
+}
+
+Status WriteJsonFile(const Json& document, const std::string& path) {
   // Names from a model's file may not be UTF-8; what is not is replaced.
   const std::string text = document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-  if (json_ == "-") {
+  if (path == "-") {
     std::fwrite(text.data(), 1, text.size(), stdout);
     return {};
   }
-  std::FILE* file = std::fopen(json_.c_str(), "wb");
-  if (file == nullptr) return IoError(fmt::format("cannot write '{}': {}", json_, std::strerror(errno)));
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  if (file == nullptr) return IoError(fmt::format("cannot write '{}': {}", path, std::strerror(errno)));
   const bool written = std::fwrite(text.data(), 1, text.size(), file) == text.size();
   const bool closed = std::fclose(file) == 0;
-  if (!written || !closed) return IoError(fmt::format("cannot write '{}': {}", json_, std::strerror(errno)));
+  if (!written || !closed) return IoError(fmt::format("cannot write '{}': {}", path, std::strerror(errno)));
   return {};
 }
 

@@ -25,7 +25,10 @@ class Report {
  public:
   // Adds --json FILE|- to the command.
   void AddFlag(CLI::App& command);
-  std::FILE* stream() const { return json_ == "-" ? stderr : stdout; }
+  std::FILE* stream() const { return json_ == "-" || yields_ ? stderr : stdout; }
+  bool takes_standard_output() const { return json_ == "-"; }
+  // Another document of the command's goes to standard output.
+  void YieldStandardOutput() { yields_ = true; }
   bool wants_json() const { return !json_.empty(); }
   template <typename... Args>
   void Print(fmt::format_string<Args...> format, Args&&... args) const {
@@ -36,7 +39,11 @@ class Report {
 
  private:
   std::string json_;
+  bool yields_ = false;
 };
+
+// Writes `document` to a file; '-' is standard output. Error: the file cannot be written.
+Status WriteJsonFile(const Json& document, const std::string& path);
 
 // Rows of text in columns. `alignment` has one letter per column: 'l' or 'r'.
 class Table {

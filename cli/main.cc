@@ -123,6 +123,7 @@ int Main(int argc, char** argv) {
   AddCheckFp16Command(app, action);
   AddSensitivityCommand(app, action);
   AddQuantizeCommand(app, action);
+  AddLintCommand(app, action);
   AddResaveCommand(app, action);
   AddOpsCommand(app, action);
   try {
