@@ -159,7 +159,7 @@ QUANTIZE = {
     "xl0": ["--preprocess", "sam"],
     "vit_s": ["--preprocess", "imagenet"],
     # One step's worth of noise calibrates; the last block at full resolution stays in float (docs/remedies.md).
-    "unet": ["--no-remedy", "all", "--remedy", "migrate", "--remedy", "clip-weights", "--remedy", "correct-bias",
+    "unet": [*(part for name in ("equalize", "smooth-norm", "migrate-depthwise") for part in ("--no-remedy", name)),
              *(part for node in (191, 192, 194, 195) for part in ("--keep-float", f"node_conv2d_{node}"))],
 }
 
