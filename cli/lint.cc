@@ -25,13 +25,20 @@ struct LintFlags {
   Report report;
 };
 
+std::string EffectsOf(const LintRuleInfo& rule) {
+  std::string text(NameOf(rule.effect));
+  if (rule.onnxruntime_effect) text += fmt::format("; ONNX Runtime: {}", NameOf(*rule.onnxruntime_effect));
+  if (rule.openvino_effect) text += fmt::format("; OpenVINO: {}", NameOf(*rule.openvino_effect));
+  return text;
+}
+
 void PrintMarkdown() {
   fmt::print("| rule | what is wrong | what happens | TensorRT | ONNX Runtime | OpenVINO | mend | source |\n");
   fmt::print("|---|---|---|---|---|---|---|---|\n");
   for (const LintRuleInfo& rule : LintRules()) {
     const auto cell = [](LintSeverity severity) { return severity == LintSeverity::kOff ? "" : NameOf(severity); };
     fmt::print("| `{}`{} | {} | {} | {} | {} | {} | {} | {} |\n", rule.id, rule.fixable ? " (fix)" : "", rule.title,
-               NameOf(rule.effect), cell(rule.tensorrt), cell(rule.onnxruntime), cell(rule.openvino), rule.mend,
+               EffectsOf(rule), cell(rule.tensorrt), cell(rule.onnxruntime), cell(rule.openvino), rule.mend,
                rule.source);
   }
 }
@@ -92,7 +99,7 @@ void PrintFindings(const LintFlags& flags, const std::vector<LintFinding>& findi
     for (const LintFinding& finding : findings) {
       if (finding.rule == id) of_rule.push_back(&finding);
     }
-    flags.report.Print("{} {}: {}; {}\n", NameOf(of_rule[0]->severity), id, NameOf(info->effect), info->title);
+    flags.report.Print("{} {}: {}; {}\n", NameOf(of_rule[0]->severity), id, NameOf(of_rule[0]->effect), info->title);
     const size_t shown = flags.all ? of_rule.size() : std::min(of_rule.size(), kShownPerRule);
     for (size_t i = 0; i < shown; ++i) PrintFinding(flags, *of_rule[i]);
     if (shown < of_rule.size()) flags.report.Print("  and {} more; --all shows them\n", of_rule.size() - shown);

@@ -43,12 +43,15 @@ struct LintRuleInfo {
   std::string_view id;  // "zero-point"
   LintEffect effect = LintEffect::kUnknown;
   LintSeverity tensorrt = LintSeverity::kOff, onnxruntime = LintSeverity::kOff, openvino = LintSeverity::kOff;
+  // Where it is another one there than `effect`.
+  std::optional<LintEffect> onnxruntime_effect{}, openvino_effect{};
   std::string_view title;   // what is wrong, in a few words
   std::string_view mend;    // what to do about it
   std::string_view source;  // where the runtime's rule is written down
   bool fixable = false;     // FixLint mends some of what it finds
 
   LintSeverity SeverityFor(std::string_view target) const;
+  LintEffect EffectAt(std::string_view target) const;
 };
 
 // In the order in which they are checked.

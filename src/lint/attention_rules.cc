@@ -15,6 +15,8 @@ constexpr LintSeverity kWarning = LintSeverity::kWarning;
 
 // Scales, masks, casts and views between the products and Softmax.
 constexpr int kMaxSteps = 10;
+// Masks may be computed from much; what leads to the product is found before.
+constexpr int kMostVisited = 200;
 
 struct Attention {
   NodeId softmax = kNoNode;
@@ -34,9 +36,9 @@ bool IsProductOfActivations(const LintContext& context, const Node& node) {
 }
 
 // Upwards along the data: of a mask's Add or Where, the operand that leads to a product.
-NodeId ProductBehind(const LintContext& context, ValueId value, int steps, NodeId& dequantize) {
+NodeId ProductBehind(const LintContext& context, ValueId value, int steps, int& budget, NodeId& dequantize) {
   const Node* node = context.quantized.Producer(value);
-  if (node == nullptr || steps == 0) return kNoNode;
+  if (node == nullptr || steps == 0 || --budget < 0) return kNoNode;
   if (IsProductOfActivations(context, *node)) return context.quantized.ProducerId(value);
   if (!IsBetween(*node)) return kNoNode;
   const NodeId before = dequantize;
@@ -44,7 +46,7 @@ NodeId ProductBehind(const LintContext& context, ValueId value, int steps, NodeI
   const size_t data_inputs = IsQuantize(*node) || IsDequantize(*node) || node->Is("Reshape") ? 1 : node->inputs.size();
   for (size_t i = 0; i < std::min<size_t>(data_inputs, 3); ++i) {
     if (!context.quantized.IsConstantMade(node->inputs[i])) {
-      const NodeId found = ProductBehind(context, node->inputs[i], steps - 1, dequantize);
+      const NodeId found = ProductBehind(context, node->inputs[i], steps - 1, budget, dequantize);
       if (found != kNoNode) return found;
     }
   }
@@ -72,7 +74,8 @@ void ForEachAttention(const LintContext& context, Fn fn) {
     const Node& node = context.graph.nodes[n];
     if (node.removed || !node.Is("Softmax") || !node.has_input(0)) continue;
     Attention attention{.softmax = static_cast<NodeId>(n)};
-    attention.scores = ProductBehind(context, node.input(0), kMaxSteps, attention.score_dequantize);
+    int budget = kMostVisited;
+    attention.scores = ProductBehind(context, node.input(0), kMaxSteps, budget, attention.score_dequantize);
     attention.context = ProductAfter(context, node.output(0));
     fn(attention);
   }

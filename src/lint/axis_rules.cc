@@ -11,7 +11,7 @@
 namespace octavo {
 namespace {
 
-constexpr LintSeverity kWarning = LintSeverity::kWarning, kError = LintSeverity::kError;
+constexpr LintSeverity kNote = LintSeverity::kNote, kWarning = LintSeverity::kWarning, kError = LintSeverity::kError;
 
 // OpenVINO runs depthwise convolutions with a scale per input channel.
 bool AllReadersDepthwise(const LintContext& context, NodeId id) {
@@ -44,11 +44,21 @@ bool FusesInOnnxRuntime(const LintContext& context, NodeId quantize) {
   return false;
 }
 
+// OpenVINO takes scales that are all the same for one.
+bool IsUniform(const WrittenParameters& parameters) {
+  const auto same = [](const auto& values) {
+    return std::all_of(values.begin(), values.end(), [&](auto value) { return value == values[0]; });
+  };
+  return !parameters.scales.empty() && same(parameters.scales) && same(parameters.zero_points);
+}
+
 void CheckActivations(const LintContext& context, LintReporter& reporter) {
   const auto check = [&](NodeId id) {
     const WrittenParameters& parameters = context.quantized.Parameters(id);
     if (!parameters.per_channel() || context.quantized.IsOfWeights(id)) return;
-    if (context.quantized.target().name == "openvino" && AllReadersDepthwise(context, id)) return;
+    if (context.quantized.target().name == "openvino" && (IsUniform(parameters) || AllReadersDepthwise(context, id))) {
+      return;
+    }
     const Node& node = context.graph.node(id);
     LintFinding& finding =
         reporter.Add(id, IsQuantize(node) ? node.input(0) : node.output(0),
@@ -120,24 +130,26 @@ constexpr LintRule kRules[] = {
       .tensorrt = kError,
       .onnxruntime = kError,
       .openvino = kWarning,
+      .openvino_effect = LintEffect::kSilentFloat,
       .title = "an activation with a scale per channel",
       .mend = "quantize activations per tensor; fold the channels' ratio into the weights before (octavo quantize "
               "equalizes channels by itself)",
       .source = "TensorRT's developer guide, Quantization Schemes: activations per tensor; ONNX Runtime 1.32 makes a "
                 "QLinearConv of it that fails when it runs, or, with no Q behind, computes in float (a warning then; "
-                "measured); OpenVINO, ConvolutionTransformation: "
-                "dequantization on activations must be per tensor, but for depthwise convolutions"},
+                "measured); OpenVINO, ConvolutionTransformation: dequantization on activations must be per tensor; "
+                "2026.4 convolves in float, but for depthwise convolutions (measured)"},
      CheckActivations},
     {{.id = "weight-axis",
       .effect = LintEffect::kWrongResult,
       .tensorrt = kError,
       .onnxruntime = kError,
-      .openvino = kWarning,
+      .openvino = kError,
       .title = "scales of weights along another axis than output channels",
       .mend = "quantize the weights again along the axis named; the integers there do not fit other scales. --fix sets "
               "the axis where the count of scales fits no other",
       .source = "TensorRT's developer guide, Explicit Quantization: axis 0 of Conv, 1 of ConvTranspose; ONNX Runtime "
-                "1.32 takes the scales as those of output channels, 3 dB of SQNR (measured)",
+                "1.32 takes the scales as those of output channels, 3 dB of SQNR (measured), as does OpenVINO 2026.4 "
+                "in MatMul, 1 dB; its Conv runs in float (measured)",
       .fixable = true},
      CheckWeightAxis},
     {{.id = "unwritten-axis",
@@ -151,12 +163,13 @@ constexpr LintRule kRules[] = {
     {{.id = "per-channel-opset",
       .effect = LintEffect::kBuildError,
       .tensorrt = kError,
-      .onnxruntime = kWarning,
-      .openvino = kWarning,
+      .onnxruntime = kNote,
+      .openvino = kError,
+      .onnxruntime_effect = LintEffect::kWrongResult,
       .title = "scales per channel in an opset below 13",
       .mend = "convert the model to opset 13 or later; --fix does where its ops mean the same there",
       .source = "ONNX, QuantizeLinear-10: the scale is a scalar; axis begins with QuantizeLinear-13; TensorRT's "
-                "developer guide, ONNX Support: per channel from opset 13",
+                "developer guide, ONNX Support: per channel from opset 13; OpenVINO 2026.4 does not read it (measured)",
       .fixable = true},
      CheckOpset},
 };

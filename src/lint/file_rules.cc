@@ -168,18 +168,26 @@ void CheckOverridesReplaced(const LintContext& context, LintReporter& reporter) 
   }
 }
 
-// The contraction that `node` joins as its activation, normalization or bias; kNoNode where it joins none.
+// What a node is joined to as its activation, normalization or bias; kNoValue for other nodes.
+ValueId JoinedTo(const LintContext& context, const Node& node) {
+  if (node.Is("Add")) return context.quantized.OperandBesideConstant(node);
+  const bool joins = node.Is("BatchNormalization") || node.Is("Relu") || node.Is("LeakyRelu") || node.Is("Clip");
+  return joins ? node.input(0) : kNoValue;
+}
+
+// The contraction that `node` fuses with; kNoNode where it fuses with none.
 NodeId JoinedContraction(const LintContext& context, const Node& node) {
-  const bool joins = node.Is("BatchNormalization") || node.Is("Relu") || node.Is("LeakyRelu") || node.Is("Clip") ||
-                     (node.Is("Add") && context.quantized.OperandBesideConstant(node) != kNoValue);
-  if (!joins) return kNoNode;
-  const ValueId before = node.Is("Add") ? context.quantized.OperandBesideConstant(node) : node.input(0);
-  const Node* producer = context.quantized.Producer(before);
-  if (producer == nullptr || context.quantized.readers(before).size() != 1 || context.quantized.IsOutput(before))
-    return kNoNode;
-  if (context.quantized.IsContraction(context.quantized.ProducerId(before)))
-    return context.quantized.ProducerId(before);
-  return JoinedContraction(context, *producer);
+  constexpr int kLongest = 4;  // bias, normalization, activation
+  const Node* at = &node;
+  for (int step = 0; step < kLongest && at != nullptr; ++step) {
+    const ValueId before = JoinedTo(context, *at);
+    if (before == kNoValue || context.quantized.readers(before).size() != 1 || context.quantized.IsOutput(before))
+      break;
+    const NodeId producer = context.quantized.ProducerId(before);
+    if (producer != kNoNode && context.quantized.IsContraction(producer)) return producer;
+    at = context.quantized.Producer(before);
+  }
+  return kNoNode;
 }
 
 void CheckOverridesFused(const LintContext& context, LintReporter& reporter) {

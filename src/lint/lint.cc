@@ -84,6 +84,11 @@ LintSeverity LintRuleInfo::SeverityFor(std::string_view target) const {
   return target == "openvino" ? openvino : LintSeverity::kOff;
 }
 
+LintEffect LintRuleInfo::EffectAt(std::string_view target) const {
+  if (target == "onnxruntime") return onnxruntime_effect.value_or(effect);
+  return target == "openvino" ? openvino_effect.value_or(effect) : effect;
+}
+
 std::vector<LintRuleInfo> LintRules() {
   std::vector<LintRuleInfo> infos;
   for (const LintRule* rule : AllRules()) infos.push_back(rule->info);
@@ -113,13 +118,12 @@ Result<std::vector<LintFinding>> Lint(const Graph& graph, const LintOptions& opt
   const LintContext context{quantized, graph, options};
   std::vector<LintFinding> findings;
   for (const LintRule* rule : AllRules()) {
-    const LintSeverity severity = rule->info.SeverityFor(options.target);
     const auto& disabled = options.disabled;
-    if (severity == LintSeverity::kOff ||
+    if (rule->info.SeverityFor(options.target) == LintSeverity::kOff ||
         std::find(disabled.begin(), disabled.end(), rule->info.id) != disabled.end()) {
       continue;
     }
-    LintReporter reporter(graph, rule->info, severity, findings);
+    LintReporter reporter(graph, rule->info, options.target, findings);
     rule->check(context, reporter);
   }
   return findings;

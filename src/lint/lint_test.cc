@@ -52,6 +52,7 @@ TEST(Lint, RulesAreWhole) {
     for (const std::string_view target : LintTargets()) on |= rule.SeverityFor(target) != LintSeverity::kOff;
     EXPECT_TRUE(on) << rule.id;
     EXPECT_EQ(rule.SeverityFor("octavo"), LintSeverity::kOff);
+    EXPECT_EQ(rule.EffectAt("tensorrt"), rule.effect);
   }
 }
 

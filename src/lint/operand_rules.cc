@@ -244,7 +244,7 @@ constexpr LintRule kRules[] = {
       .title = "a product of a quantized tensor with one that is float",
       .mend = "quantize all operands, or none",
       .source = "TensorRT's developer guide, Q/DQ Layer-Placement Recommendations: quantize all inputs of weighted "
-                "operations; ONNX Runtime 1.32 and OpenVINO (low precision transformations) multiply in float"},
+                "operations; ONNX Runtime 1.32 and OpenVINO 2026.4 multiply in float (measured)"},
      CheckFloatOperand},
     {{.id = "int32-bias",
       .effect = LintEffect::kBuildError,
@@ -267,9 +267,8 @@ constexpr LintRule kRules[] = {
       .onnxruntime = kWarning,
       .title = "a Conv or Gemm with no Q alone behind it",
       .mend = "quantize its result, behind a Relu or Clip that the Q's range covers; or leave the layer float",
-      .source =
-          "ONNX Runtime's QDQ selectors, ConvNodeGroupSelector and GemmNodeGroupSelector; 1.32 leaves such a Conv "
-          "in float (measured)"},
+      .source = "ONNX Runtime's QDQ selectors, ConvNodeGroupSelector and GemmNodeGroupSelector; 1.32 leaves such a "
+                "Conv in float (measured)"},
      CheckFloatResult},
     {{.id = "shared-int8",
       .effect = LintEffect::kSilentFloat,

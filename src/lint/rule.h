@@ -14,15 +14,16 @@ namespace octavo {
 // Takes the findings of one rule.
 class LintReporter {
  public:
-  LintReporter(const Graph& graph, const LintRuleInfo& rule, LintSeverity severity, std::vector<LintFinding>& findings)
-      : graph_(graph), rule_(rule), severity_(severity), findings_(findings) {}
+  LintReporter(const Graph& graph, const LintRuleInfo& rule, std::string_view target,
+               std::vector<LintFinding>& findings)
+      : graph_(graph), rule_(rule), target_(target), findings_(findings) {}
 
   // `node` and `tensor` may be kNoNode and kNoValue.
   LintFinding& Add(NodeId node, ValueId tensor, std::string why) {
     LintFinding finding;
     finding.rule = rule_.id;
-    finding.severity = severity_;
-    finding.effect = rule_.effect;
+    finding.severity = rule_.SeverityFor(target_);
+    finding.effect = rule_.EffectAt(target_);
     finding.why = std::move(why);
     finding.mend = rule_.mend;
     if (node != kNoNode) {
@@ -33,12 +34,11 @@ class LintReporter {
     findings_.push_back(std::move(finding));
     return findings_.back();
   }
-  LintSeverity severity() const { return severity_; }
 
  private:
   const Graph& graph_;
   const LintRuleInfo& rule_;
-  const LintSeverity severity_;
+  const std::string_view target_;
   std::vector<LintFinding>& findings_;
 };
 

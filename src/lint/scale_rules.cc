@@ -87,9 +87,9 @@ void CheckUnsigned(const LintContext& context, LintReporter& reporter) {
   ForEach(context, [&](NodeId id, const Node& node, const WrittenParameters& parameters) {
     if (parameters.dtype != DType::kUInt8 || FollowsQuantize(context, node)) return;
     if (!parameters.has_zero_point && IsQuantize(node)) {
-      reporter.Add(id, node.output(0),
-                   "it has no zero point, so ONNX makes it uint8, and TensorRT's parser int8: values above 127 steps "
-                   "saturate");
+      reporter.Add(
+          id, node.output(0),
+          "it has no zero point, so ONNX makes it uint8, and TensorRT's parser int8: values above 127 steps saturate");
       return;
     }
     std::string why = "its integers are uint8";
@@ -114,10 +114,12 @@ constexpr LintRule kRules[] = {
       .tensorrt = kError,
       .onnxruntime = kError,
       .openvino = kError,
+      .onnxruntime_effect = LintEffect::kWrongResult,
+      .openvino_effect = LintEffect::kWrongResult,
       .title = "a scale that is zero, negative, infinite or NaN",
       .mend = "calibrate the tensor again; one that is always zero takes any positive scale",
-      .source = "TensorRT's ONNX parser: scale coefficients must all be positive; ONNX Runtime 1.32 runs and gives "
-                "infinity or NaN (measured)"},
+      .source = "TensorRT's ONNX parser: scale coefficients must all be positive; ONNX Runtime 1.32 and OpenVINO "
+                "2026.4 run and give infinity or NaN (measured)"},
      CheckBrokenScale},
     {{.id = "denormal-scale",
       .effect = LintEffect::kWrongResult,
@@ -126,18 +128,18 @@ constexpr LintRule kRules[] = {
       .openvino = kWarning,
       .title = "a scale below the smallest normal float",
       .mend = "calibrate the tensor again; a scale of 2^-60 is small enough for any activation",
-      .source = "1/scale is infinite, and arithmetic that flushes denormals divides by zero; ONNX Runtime 1.32 gives "
-                "infinity (measured)"},
+      .source = "1/scale is infinite, and arithmetic that flushes denormals divides by zero; ONNX Runtime 1.32 and "
+                "OpenVINO 2026.4 give infinity (measured)"},
      CheckDenormalScale},
     {{.id = "computed-scale",
       .effect = LintEffect::kBuildError,
       .tensorrt = kError,
-      .onnxruntime = kWarning,
       .openvino = kWarning,
+      .openvino_effect = LintEffect::kSilentFloat,
       .title = "a scale or zero point that is no constant",
       .mend = "fold it: run the exporter's constant folding, or write the calibrated value as an initializer",
-      .source = "TensorRT API, IQuantizeLayer: the scale is a build-time constant; OpenVINO, low precision "
-                "transformations: intervals are constants"},
+      .source = "TensorRT API, IQuantizeLayer: the scale is a build-time constant; OpenVINO 2026.4 computes in float "
+                "(measured)"},
      CheckComputedParameters},
     {{.id = "zero-point",
       .effect = LintEffect::kBuildError,
@@ -154,8 +156,8 @@ constexpr LintRule kRules[] = {
       .tensorrt = kError,
       .title = "Q or DQ in uint8",
       .mend =
-          "quantize activations to int8 (octavo quantize --target tensorrt; ONNX Runtime's quantizer: "
-          "activation_type QInt8); --fix moves uint8 with zero point 128 to int8 with zero point 0, the same values",
+          "quantize activations to int8 (octavo quantize --target tensorrt; ONNX Runtime's quantizer: activation_type "
+          "QInt8); --fix moves uint8 with zero point 128 to int8 with zero point 0, the same values",
       .source = "TensorRT's ONNX parser refuses UINT8 data and zero points but for DLA; developer guide, supported "
                 "data types: INT8, INT4, FP8, FP4",
       .fixable = true},
@@ -165,10 +167,13 @@ constexpr LintRule kRules[] = {
       .tensorrt = kError,
       .onnxruntime = kWarning,
       .openvino = kWarning,
+      .onnxruntime_effect = LintEffect::kSilentFloat,
+      .openvino_effect = LintEffect::kSilentFloat,
       .title = "Q or DQ in 16 bits",
       .mend = "quantize to 8 bits, or leave the tensor float",
-      .source = "TensorRT's developer guide, supported data types; ONNX Runtime's QDQ selectors take 16 bits on few "
-                "providers, not for CPU contractions; OpenVINO, low precision transformations: int8 and uint8"},
+      .source =
+          "TensorRT's developer guide, supported data types; ONNX Runtime's QDQ selectors take 16 bits on few "
+          "providers, not for CPU contractions; ONNX Runtime 1.32 and OpenVINO 2026.4 multiply in float (measured)"},
      CheckIntegerType},
 };
 

@@ -220,6 +220,48 @@ class Lint(unittest.TestCase):
                 self.assertEqual(len(predicted), ops.count("Conv") + ops.count("FusedConv"))
                 self.assertGreater(ops.count("QLinearConv"), 0)
 
+    def test_silent_float_is_what_openvino_does(self):
+        try:
+            import openvino
+        except ImportError as error:
+            self.skipTest(f"{error} (tools/make_venv.sh --peers)")
+        core = openvino.Core()
+
+        def precision(path):
+            compiled = core.compile_model(core.read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+            for op in compiled.get_runtime_model().get_ops():
+                info = {key: str(getattr(value, "value", value)) for key, value in op.get_rt_info().items()}
+                if info["layerType"] == "Convolution":
+                    return info["runtimePrecision"]
+            return None
+
+        def model(name, quantize_input=True, quantize_weights=True, channels=1, group=1):
+            built, x = Model(), "x"
+            if quantize_input:
+                scale = np.linspace(0.02, 0.08, channels, dtype=np.float32) if channels > 1 else np.float32(0.05)
+                zero = np.full(channels, 128, np.uint8) if channels > 1 else np.uint8(128)
+                built.constant("s", scale), built.constant("z", zero)
+                built.op("QuantizeLinear", ["x", "s", "z"], "q", axis=1)
+                x = built.op("DequantizeLinear", ["q", "s", "z"], "dq", axis=1)
+            values = self.integers((16, 16 // group, 3, 3))
+            w = built.weights("w", values) if quantize_weights else built.constant("w", values.astype(np.float32))
+            return built.save(self.folder / name, [("x", [1, 16, 8, 8])], [built.op("Conv", [x, w], "y", group=group)])
+
+        # Equal scales would be one to OpenVINO, and to the rule.
+        cases = {
+            "whole": model("whole.onnx"),
+            "weights": model("weights.onnx", quantize_input=False),
+            "activations": model("activations.onnx", quantize_weights=False),
+            "per channel": model("per_channel.onnx", channels=16),
+            "depthwise": model("depthwise.onnx", channels=16, group=16),
+        }
+        for name, path in cases.items():
+            with self.subTest(name):
+                findings = self.lint(path, "--target", "openvino", "--json", "-").json["findings"]
+                is_float = any(finding["effect"] == "silent float" for finding in findings)
+                self.assertEqual(is_float, name not in ("whole", "depthwise"))
+                self.assertEqual(is_float, precision(path) == "f32")
+
 
 if __name__ == "__main__":
     unittest.main()
