@@ -62,8 +62,13 @@ Result<BoundKernel> BindShrink(const BindContext& context) {
 
 Result<BoundKernel> BindPRelu(const BindContext& context) {
   using SlopeTypes = decltype(Join(FloatTypes(), Types<int32_t, int64_t, uint32_t, uint64_t>()));
-  return BindBinary<SlopeTypes>(context,
-                                [](auto x, auto slope) { return x < 0 ? static_cast<decltype(x)>(x * slope) : x; });
+  return BindBinary<SlopeTypes>(context, [](auto x, auto slope) {
+    using T = decltype(x);
+    if (!(x < 0)) return x;
+    // Wraps, as a product does.
+    if constexpr (std::is_integral_v<T>) return static_cast<T>(static_cast<uint64_t>(x) * static_cast<uint64_t>(slope));
+    return static_cast<T>(x * slope);
+  });
 }
 
 // Tests

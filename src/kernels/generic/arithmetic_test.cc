@@ -127,6 +127,12 @@ TEST(ArithmeticTest, LogicTreatsEveryNonZeroByteAsTrue) {
   EXPECT_THAT(ValuesOf<bool>(MakeNode("Not"), {as_bool(a)}), ElementsAre(true, false, false, true));
 }
 
+TEST(ArithmeticTest, PReluOfIntegersWraps) {
+  constexpr int64_t kLowest = std::numeric_limits<int64_t>::min();
+  const Tensor x = Vector<int64_t>({kLowest, kLowest, -3, 5}), slope = Vector<int64_t>({2, -1, 4, 7});
+  EXPECT_THAT(ValuesOf<int64_t>(MakeNode("PRelu"), {x, slope}), ElementsAre(0, kLowest, -12, 5));
+}
+
 TEST(ArithmeticTest, RefusesMixedTypes) {
   EXPECT_FALSE(RunNode(MakeNode("Add"), {Vector<float>({1}), Vector<int32_t>({1})}).ok());
 }
