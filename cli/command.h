@@ -34,6 +34,7 @@ void AddStatsCommand(CLI::App& app, Action& action);
 void AddCheckFp16Command(CLI::App& app, Action& action);
 void AddLintCommand(CLI::App& app, Action& action);
 void AddQuantizeCommand(CLI::App& app, Action& action);
+void AddExportCommand(CLI::App& app, Action& action);
 void AddSensitivityCommand(CLI::App& app, Action& action);
 void AddResaveCommand(CLI::App& app, Action& action);
 void AddOpsCommand(CLI::App& app, Action& action);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -11,6 +12,7 @@
 #include "model_files.h"
 #include "octavo/onnx.h"
 #include "octavo/session.h"
+#include "octavo/tensorrt.h"
 
 namespace octavo::cli {
 namespace {
@@ -21,6 +23,7 @@ struct InspectFlags {
   EngineFlags engine;
   bool layers = false;
   bool plan = false;
+  std::string target;
   Report report;
 };
 
@@ -157,6 +160,29 @@ void PrintPlan(const Report& report, const PlanInfo& plan) {
   table.Print(report.stream());
 }
 
+Json LayersJson(const std::vector<TensorRtLayer>& layers) {
+  Json listed = Json::array();
+  for (const TensorRtLayer& layer : layers) {
+    listed.push_back({{"node", layer.node}, {"op", layer.op}, {"precision", layer.precision}, {"rule", layer.rule}});
+  }
+  return listed;
+}
+
+void PrintExpected(const Report& report, const std::vector<TensorRtLayer>& layers) {
+  std::map<std::string, int> counts;
+  Table table("llll", {"  node", "op", "expected", "rule"});
+  for (const TensorRtLayer& layer : layers) {
+    ++counts[layer.precision];
+    table.AddRow({"  " + layer.node, layer.op, layer.precision, layer.rule});
+  }
+  std::string summary;
+  for (const auto& [precision, count] : counts) {
+    summary += fmt::format("{}{} {}", summary.empty() ? "" : ", ", count, precision == "-" ? "no kernel" : precision);
+  }
+  report.Print("\nTensorRT, strongly typed, by its documented rules: {}\n", summary);
+  table.Print(report.stream());
+}
+
 bool IsQuantized(const ModelSummary& summary) {
   return std::any_of(summary.ops.begin(), summary.ops.end(), [](const OpCount& op) {
     return op.before > 0 && (op.op == "QuantizeLinear" || op.op == "DequantizeLinear");
@@ -218,6 +244,11 @@ Result<ExitCode> InspectModel(const InspectFlags& flags) {
   PrintSummary(flags, *summary);
   Json document = SummaryJson(flags.model, *summary);
   const bool quantized = IsQuantized(*summary);
+  if (!flags.target.empty()) {
+    OCTAVO_ASSIGN(const auto layers, ExpectTensorRt(graph, summary->input_dims));
+    PrintExpected(flags.report, layers);
+    document["tensorrt"] = LayersJson(layers);
+  }
   if (flags.plan || quantized) {
     OCTAVO_ASSIGN(const PlanInfo plan, CompilePlan(std::move(graph), flags, summary->input_dims));
     if (quantized) PrintQuantization(flags.report, plan);
@@ -244,6 +275,10 @@ void AddInspectCommand(CLI::App& app, Action& action) {
       ->type_name("NAME=1x3x512x512");
   command->add_flag("--layers", flags->layers, "List every layer with its MACs and parameters");
   command->add_flag("--plan", flags->plan, "List the steps of the compiled plan with their kernels");
+  command
+      ->add_option("--target", flags->target, "Show the precision that TensorRT is expected to give each node, and why")
+      ->type_name("tensorrt")
+      ->check(CLI::IsMember({"tensorrt"}));
   flags->engine.AddTo(*command);
   flags->report.AddFlag(*command);
   command->callback([=, &action] { action = [=] { return InspectModel(*flags); }; });

@@ -124,6 +124,7 @@ int Main(int argc, char** argv) {
   AddSensitivityCommand(app, action);
   AddQuantizeCommand(app, action);
   AddLintCommand(app, action);
+  AddExportCommand(app, action);
   AddResaveCommand(app, action);
   AddOpsCommand(app, action);
   try {

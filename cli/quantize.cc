@@ -21,6 +21,8 @@
 #include "octavo/task.h"
 #include "octavo/text_file.h"
 #include "progress.h"
+#include "quantize_report.h"
+#include "scale_sources.h"
 #include "split_flags.h"
 #include "stopwatch.h"
 #include "task_flags.h"
@@ -37,7 +39,7 @@ constexpr double kJudgingShare = 0.25, kKeepShare = 0.5;
 struct QuantizeFlags {
   std::string model;
   SplitFlags split;
-  std::string stats, recipe, cache;  // one of them, or --data, says where scales come from
+  ScaleSources scales;  // one of them, or --data, says where scales come from
   TaskFlags task;
   KeepFlags keep;
   std::string memory;
@@ -51,9 +53,7 @@ struct QuantizeFlags {
   std::string output, recipe_out, cache_out;
   Report report;
 
-  int sources() const {
-    return static_cast<int>(!split.data.empty()) + !stats.empty() + !recipe.empty() + !cache.empty();
-  }
+  int sources() const { return static_cast<int>(!split.data.empty()) + scales.count(); }
   bool NeedsJudge() const { return task.named() || keep.wanted(); }
   std::string RecipePath() const { return recipe_out.empty() ? output + ".recipe.json" : recipe_out; }
 };
@@ -63,9 +63,7 @@ struct Sources {
   Graph model, prepared;
   std::optional<Dataset> data;     // the model's samples
   std::optional<Dataset> judging;  // pictures, or samples where the task asks about none; see TaskFlags
-  std::optional<Stats> stats;
-  std::optional<CalibrationCache> cache;
-  std::optional<Recipe> recipe;
+  Scales scales;
 };
 
 bool Contains(const std::vector<std::string>& names, std::string_view name) {
@@ -92,14 +90,14 @@ Status CheckFlags(const QuantizeFlags& flags) {
   if (flags.sources() != 1) {
     return InvalidArgument("say where scales come from: one of --data, --stats, --recipe, --from-calibration-cache");
   }
-  const bool from_ranges = !flags.split.data.empty() || !flags.stats.empty();
+  const bool from_ranges = !flags.split.data.empty() || !flags.scales.stats.empty();
   if (!from_ranges && (!flags.estimator.empty() || flags.percentile)) {
     return InvalidArgument("--estimator and --percentile need --data or --stats to estimate from");
   }
   if (!from_ranges && !flags.cache_out.empty()) {
     return InvalidArgument("--calibration-cache needs --data or --stats to take scales from");
   }
-  const bool decides = flags.recipe.empty();
+  const bool decides = flags.scales.recipe.empty();
   if (!decides && (!flags.policy.keep_float.empty() || !flags.policy.bfloat16.empty() ||
                    !flags.policy.float16.empty() || !flags.policy.preset.empty() || flags.policy.quantize_attention)) {
     return InvalidArgument(
@@ -143,7 +141,7 @@ Result<std::map<std::string, Dims>> ChooseDims(const QuantizeFlags& flags, const
                                                const Sources& sources) {
   OCTAVO_ASSIGN(auto dims, ParseInputShapes(flags.input_shapes, inputs));
   if (!dims.empty()) return dims;
-  if (sources.stats) return sources.stats->input_dims;
+  if (sources.scales.stats) return sources.scales.stats->input_dims;
   if (sources.data) return FindInputDims(*sources.data);
   if (sources.judging && !flags.task.MakesSamples()) return FindInputDims(*sources.judging);
   return dims;
@@ -168,15 +166,7 @@ Result<Sources> OpenSources(const QuantizeFlags& flags) {
   OCTAVO_ASSIGN(Graph model, LoadOnnx(flags.model));
   const std::vector<Value> inputs = InputValues(model);
   OCTAVO_RETURN_IF_ERROR(OpenData(flags, model, sources));
-  if (!flags.stats.empty()) {
-    OCTAVO_ASSIGN(sources.stats, LoadStats(flags.stats));
-  }
-  if (!flags.cache.empty()) {
-    OCTAVO_ASSIGN(sources.cache, LoadCalibrationCache(flags.cache));
-  }
-  if (!flags.recipe.empty()) {
-    OCTAVO_ASSIGN(sources.recipe, LoadRecipe(flags.recipe));
-  }
+  OCTAVO_ASSIGN(sources.scales, flags.scales.Load());
   OCTAVO_ASSIGN(const auto dims, ChooseDims(flags, inputs, sources));
   sources.model = model;
   auto prepared = PrepareForQuantization(std::move(model), dims);
@@ -203,24 +193,22 @@ Result<Recipe> DecideRemedied(const QuantizeFlags& flags, const Sources& sources
     if (done > 0) bar->Step();
   };
   OCTAVO_ASSIGN(RemedyOutcome outcome,
-                DecideWithRemedies(sources.prepared, *sources.stats, *sources.data, flags.policy, options));
+                DecideWithRemedies(sources.prepared, *sources.scales.stats, *sources.data, flags.policy, options));
   return std::move(outcome.recipe);
 }
 
 Result<Recipe> DecideFrom(const QuantizeFlags& flags, Sources& sources) {
-  if (sources.recipe) return *sources.recipe;
-  if (sources.cache) {
-    auto recipe = DecideFromCache(sources.prepared, *sources.cache, flags.policy);
-    return recipe.ok() ? recipe : recipe.status().WithPrefix(flags.cache + ": ");
+  if (sources.scales.recipe || sources.scales.cache) {
+    return flags.scales.Decide(sources.prepared, sources.scales, flags.policy);
   }
   // What cannot be decided is found before hours of calibration, not after them.
   OCTAVO_RETURN_IF_ERROR(CheckPolicy(sources.prepared, flags.policy));
   if (sources.data) {
-    OCTAVO_ASSIGN(sources.stats, CalibrateWithProgress(sources.prepared, *sources.data, flags.threads, flags.memory));
+    OCTAVO_ASSIGN(sources.scales.stats,
+                  CalibrateWithProgress(sources.prepared, *sources.data, flags.threads, flags.memory));
   }
   if (WhyNoRemedies(flags).empty()) return DecideRemedied(flags, sources);
-  auto recipe = Decide(sources.prepared, *sources.stats, flags.policy);
-  return recipe.ok() || flags.stats.empty() ? recipe : recipe.status().WithPrefix(flags.stats + ": ");
+  return flags.scales.Decide(sources.prepared, sources.scales, flags.policy);
 }
 
 // Who judges by what the model is for; null where nobody asked or nothing is there to judge on.
@@ -246,21 +234,6 @@ Result<KeepResult> Search(const QuantizeFlags& flags, const Sources& sources, co
   OCTAVO_ASSIGN(const Stats stats, CalibrateWithProgress(rewritten, *sources.data, flags.threads, flags.memory));
   return RunKeep(flags.keep, sources.prepared, recipe, stats, judge, flags.policy.target);
 }
-
-struct OutputScore {
-  std::string name;
-  TensorDifference difference;
-};
-
-// What the written model turned out to be.
-struct Outcome {
-  double int8_macs_share = 0;
-  std::vector<OutputScore> scores;  // empty: there were no samples to measure on
-  size_t samples = 0;
-  std::optional<Verdict> verdict;
-  std::optional<KeepResult> kept;
-  std::string score_name, truth_name, note;
-};
 
 Result<Session> Open(Graph graph, int threads) {
   SessionOptions options;
@@ -288,7 +261,7 @@ Result<std::vector<OutputScore>> Measure(const Graph& prepared, Session& quantiz
 }
 
 Status MeasureOutcome(const QuantizeFlags& flags, const Sources& sources, const Judge* judge, Graph quantized,
-                      Outcome& outcome) {
+                      QuantizeOutcome& outcome) {
   OCTAVO_ASSIGN(Session session, Open(std::move(quantized), flags.threads));
   std::vector<Dims> dims;
   for (const Value& input : session.inputs()) dims.push_back(input.dims);
@@ -312,17 +285,11 @@ Status MeasureOutcome(const QuantizeFlags& flags, const Sources& sources, const 
   return {};
 }
 
-double Worst(const std::vector<OutputScore>& scores) {
-  double worst = kIdenticalDb;
-  for (const OutputScore& score : scores) worst = std::min(worst, score.difference.sqnr_db);
-  return worst;
-}
-
 Status WriteFiles(const QuantizeFlags& flags, const Sources& sources, const Recipe& recipe, const Graph& quantized,
                   const std::optional<KeepResult>& kept) {
   if (!flags.cache_out.empty()) {
     OCTAVO_ASSIGN(const CalibrationCache cache,
-                  MakeCalibrationCache(sources.prepared, *sources.stats, flags.policy.estimator));
+                  MakeCalibrationCache(sources.prepared, *sources.scales.stats, flags.policy.estimator));
     OCTAVO_RETURN_IF_ERROR(SaveCalibrationCache(cache, flags.cache_out));
   }
   OCTAVO_RETURN_IF_ERROR(SaveRecipe(recipe, flags.RecipePath()));
@@ -333,108 +300,6 @@ Status WriteFiles(const QuantizeFlags& flags, const Sources& sources, const Reci
   return SaveOnnx(quantized, flags.output);
 }
 
-void PrintRemedies(const QuantizeFlags& flags, const Recipe& recipe) {
-  if (recipe.remedies.empty()) return;
-  Table table("lrrl", {"remedy", "SQNR dB", "gain dB", ""});
-  for (const RemedyRecipe& remedy : recipe.remedies) {
-    table.AddRow({remedy.name, fmt::format("{:.1f}", remedy.sqnr_db), fmt::format("{:+.1f}", remedy.gain_db),
-                  (remedy.kept ? "kept: " : "dropped: ") + remedy.reason});
-  }
-  table.Print(flags.report.stream());
-  flags.report.Print("on the samples that calibrated\n");
-}
-
-void PrintSummary(const QuantizeFlags& flags, const Recipe& recipe, const Outcome& outcome) {
-  const int64_t before = FileBytes(flags.model), after = FileBytes(flags.output);
-  flags.report.Print(
-      "{}: {} weights and {} activations in int8, {} contractions in float; {:.1f} MB of {:.1f} MB ({:.0f} %)\n",
-      flags.output, recipe.weights.size(), recipe.activations.size(), recipe.float_nodes.size(),
-      static_cast<double>(after) / 1e6, static_cast<double>(before) / 1e6,
-      before > 0 ? 100.0 * static_cast<double>(after) / static_cast<double>(before) : 0.0);
-  flags.report.Print("{:.1f} % of multiply-accumulates run in INT8\n", 100 * outcome.int8_macs_share);
-  flags.report.Print("decisions: {}\n", flags.RecipePath());
-  PrintRemedies(flags, recipe);
-  if (outcome.kept) PrintKeep(flags.report, *outcome.kept, outcome.score_name);
-  if (outcome.verdict) {
-    const Verdict& v = *outcome.verdict;
-    flags.report.Print("{} {:.4f} (p5 {}) over {} questions about {} samples; {}{}\n", outcome.score_name, v.score.mean,
-                       ScoreText(P5Of(v.score, v.p5_bound)), v.score.count, v.scores.size(),
-                       v.mean_bound ? "mean " : "", BoundText(v.mean_bound));
-    if (!v.figures.empty()) flags.report.Print("{}\n", FiguresText(v));
-    if (v.candidate_truth) {
-      flags.report.Print("{}: {:.4f}, FP32 has {:.4f}\n", outcome.truth_name, *v.candidate_truth, *v.reference_truth);
-    }
-    if (v.mean_bound && !outcome.note.empty()) flags.report.Print("{}\n", outcome.note);
-  }
-  if (outcome.scores.empty()) {
-    flags.report.Print("not measured: give --check\n");
-    return;
-  }
-  Table table("lrrr", {"output", "SQNR dB", "worst dB", "cosine"});
-  for (const OutputScore& score : outcome.scores) {
-    const TensorDifference& d = score.difference;
-    table.AddRow({score.name, fmt::format("{:.1f}", d.sqnr_db), fmt::format("{:.1f}", d.min_sqnr_db),
-                  fmt::format("{:.5f}", d.cosine)});
-  }
-  table.Print(flags.report.stream());
-  flags.report.Print("against float, over {} samples\n", outcome.samples);
-}
-
-Json ToJson(const QuantizeFlags& flags, const Recipe& recipe, const Outcome& outcome, double seconds) {
-  Json outputs = Json::array();
-  for (const OutputScore& score : outcome.scores) {
-    const TensorDifference& d = score.difference;
-    outputs.push_back(
-        {{"name", score.name}, {"sqnr_db", d.sqnr_db}, {"min_sqnr_db", d.min_sqnr_db}, {"cosine", d.cosine}});
-  }
-  Json floats = Json::array();
-  for (const FloatRecipe& node : recipe.float_nodes) {
-    floats.push_back({{"node", node.node}, {"precision", FloatPrecisionName(node.precision)}, {"reason", node.reason}});
-  }
-  Json remedies = Json::array();
-  for (const RemedyRecipe& remedy : recipe.remedies) {
-    remedies.push_back({{"name", remedy.name},
-                        {"kept", remedy.kept},
-                        {"sqnr_db", Finite(remedy.sqnr_db)},
-                        {"gain_db", Finite(remedy.gain_db)},
-                        {"reason", remedy.reason}});
-  }
-  Json verdict, keep;
-  if (outcome.verdict) {
-    const Verdict& v = *outcome.verdict;
-    verdict = {{"task", flags.task.Name()},
-               {"score", v.score.mean},
-               {"p5", NumberOrNull(P5Of(v.score, v.p5_bound))},
-               {"mean_bound", NumberOrNull(v.mean_bound)},
-               {"p5_bound", NumberOrNull(v.p5_bound)},
-               {"questions", v.score.count},
-               {"human_score", NumberOrNull(v.candidate_truth)},
-               {"fp32_human_score", NumberOrNull(v.reference_truth)},
-               {"figures", FiguresToJson(v)},
-               {"note", outcome.note}};
-  }
-  if (outcome.kept) keep = Json::parse(FormatKeepOutcome(outcome.kept->outcome, outcome.kept->goal));
-  return {{"model", flags.model},
-          {"output", flags.output},
-          {"verdict", verdict},
-          {"keep", keep},
-          {"recipe", flags.RecipePath()},
-          {"target", recipe.target},
-          {"preset", recipe.preset},
-          {"estimator", recipe.estimator},
-          {"weights", recipe.weights.size()},
-          {"activations", recipe.activations.size()},
-          {"remedies", remedies},
-          {"float_nodes", floats},
-          {"bytes_before", FileBytes(flags.model)},
-          {"bytes", FileBytes(flags.output)},
-          {"int8_macs_share", outcome.int8_macs_share},
-          {"score", outcome.scores.empty() ? Json() : Finite(Worst(outcome.scores))},
-          {"samples", outcome.samples},
-          {"outputs", outputs},
-          {"seconds", seconds}};
-}
-
 Result<ExitCode> RunQuantize(QuantizeFlags flags) {
   const Stopwatch stopwatch;
   OCTAVO_RETURN_IF_ERROR(CheckFlags(flags));
@@ -443,7 +308,7 @@ Result<ExitCode> RunQuantize(QuantizeFlags flags) {
   OCTAVO_ASSIGN(const auto judge, OpenJudge(flags, sources));
   OCTAVO_ASSIGN(Recipe recipe, DecideFrom(flags, sources));
   for (const std::string& note : recipe.notes) PrintWarning(note);
-  Outcome outcome;
+  QuantizeOutcome outcome;
   if (flags.keep.wanted()) {
     OCTAVO_ASSIGN(outcome.kept, Search(flags, sources, recipe, *judge));
     recipe = outcome.kept->outcome.recipe;
@@ -454,31 +319,17 @@ Result<ExitCode> RunQuantize(QuantizeFlags flags) {
   if (!measured.ok()) {
     return measured.WithPrefix(fmt::format("'{}' is written, but cannot be measured: ", flags.output));
   }
-  PrintSummary(flags, recipe, outcome);
-  OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson(ToJson(flags, recipe, outcome, stopwatch.Milliseconds() / 1000)));
+  const QuantizeNames names{flags.model, flags.output, flags.RecipePath(), flags.task.Name()};
+  PrintQuantizeSummary(flags.report, names, recipe, outcome);
+  OCTAVO_RETURN_IF_ERROR(
+      flags.report.WriteJson(QuantizeToJson(names, recipe, outcome, stopwatch.Milliseconds() / 1000)));
   return outcome.kept && !outcome.kept->outcome.met ? kGoalMissed : kDone;
-}
-
-std::string JoinNames(const std::vector<std::string_view>& names, std::string_view separator) {
-  std::string joined;
-  for (const std::string_view name : names)
-    joined += (joined.empty() ? "" : std::string(separator)) + std::string(name);
-  return joined;
-}
-
-std::string TargetNames() {
-  std::vector<std::string_view> names;
-  for (const Target* target : AllTargets()) names.push_back(target->name);
-  return JoinNames(names, "|");
 }
 
 void AddSourceFlags(CLI::App& command, QuantizeFlags& flags) {
   flags.split.AddTo(command);
   flags.task.AddTo(command, true);
-  command.add_option("--stats", flags.stats, "Statistics that 'octavo calibrate' wrote")->type_name("FILE");
-  command.add_option("--recipe", flags.recipe, "Decisions of an earlier run, perhaps edited")->type_name("FILE");
-  command.add_option("--from-calibration-cache", flags.cache, "TensorRT's calibration cache: int8 scales by tensor")
-      ->type_name("FILE");
+  flags.scales.AddTo(command);
   command.add_option("--memory", flags.memory, "What calibration may take; see 'octavo calibrate --help'")
       ->type_name("SIZE");
   AddRepeatable(command, "--input-shape", flags.input_shapes,

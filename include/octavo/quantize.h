@@ -57,7 +57,8 @@ struct WeightRecipe {
 };
 
 // A contraction that stays float: what its multiplicands, activations and constants, are rounded to. Its sums, its bias
-// and its result are float32.
+// and its result are float32. Where the target is strongly typed (Target::half_islands), kFloat16 means that the node's
+// float operands, constants and results are all float16, and it need not be a contraction.
 struct FloatRecipe {
   std::string node;
   std::string reason;
@@ -124,6 +125,12 @@ struct Recipe {
   std::vector<std::string> notes;  // what the user should know; not part of the file
 };
 
+// What one node is to compute in.
+struct LayerPolicy {
+  DType precision = DType::kFloat32;  // kFloat32 or kFloat16: not quantized; kInt8: products of two activations, too
+  std::string reason;
+};
+
 // How to decide.
 struct Policy {
   std::string target = "octavo";  // see targets.h
@@ -136,6 +143,10 @@ struct Policy {
   std::vector<std::string> keep_float;
   // The same, with multiplicands rounded to 16 bits (FloatRecipe::precision). A node may be in one of the two.
   std::vector<std::string> bfloat16, float16;
+  // By exact name of a node, before all these lists; what no list of names can say.
+  std::map<std::string, LayerPolicy> layers;
+  // Of a calibration cache: what reads a tensor that has no scale stays float, as TensorRT has it, instead of an error.
+  bool float_without_scale = false;
 };
 
 // Names that keep_float takes for groups of nodes: "attention", "linear-attention", "depthwise".

@@ -1,6 +1,7 @@
 // What runtimes ask of a Q/DQ graph, as data. docs/targets.md says where each rule comes from.
 #pragma once
 
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,6 +23,11 @@ struct Target {
   bool share_concat_scale = false;
   // A Mul or Add per channel before a Q is part of the step that makes its operand; else it may be a step of its own.
   bool takes_channel_factors = false;
+  // A node computes in float16 where its tensors are float16, not where they were rounded to it.
+  bool half_islands = false;
+  // Attention whose products run in INT8 has at most this many tokens and heads of one of these sizes; 0: any.
+  int64_t most_int8_attention_tokens = 0;
+  std::span<const int64_t> int8_attention_heads = {};
   // Contractions that the target computes in float whatever stands around them.
   std::span<const std::string_view> float_contractions;
   // Ops that Q and DQ move through: they give the same bytes on either side of them.

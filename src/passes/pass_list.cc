@@ -19,6 +19,7 @@ struct Pass {
 constexpr Pass kPasses[] = {
     {"constant-fold", FoldConstants},
     {"identity-clean", CleanIdentities},
+    {"half-nodes", WidenHalfNodes},
     {"cast-pairs", JoinCastPairs},
     {"dequantize-weights", MoveViewsBeforeDequantize},
     {"unsigned-activations", MakeActivationsUnsigned},

@@ -8,6 +8,7 @@ namespace octavo {
 
 int FoldConstants(Graph& graph);
 int CleanIdentities(Graph& graph);
+int WidenHalfNodes(Graph& graph);
 int JoinCastPairs(Graph& graph);
 int CleanTransposesAndReshapes(Graph& graph);
 int MergeCommonSubexpressions(Graph& graph);

@@ -5,7 +5,8 @@
 // 16 bits:
 //   x ----------------> Conv          x -> Cast(bfloat16) -> Cast(float32) -> Conv
 //   w (float32) --------/          ->   w (bfloat16) ------> Cast(float32) --/
-// One pair per tensor and type, shared by the nodes that want it.
+// One pair per tensor and type, shared by the nodes that want it. For a strongly typed target half_islands.h has what
+// float16 becomes.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -19,7 +20,9 @@
 #include "graph/quantization.h"
 #include "graph/rounding.h"
 #include "octavo/quantize.h"
+#include "octavo/targets.h"
 #include "octavo/version.h"
+#include "quantize/half_islands.h"
 #include "quantize/opset.h"
 #include "quantize/recipe_hash.h"
 #include "quantize/scales.h"
@@ -44,10 +47,14 @@ class RecipeApplier {
       const Status status = ApplyWeight(entry);
       if (!status.ok()) return status.WithPrefix("recipe, weight of node " + Quote(entry.node) + ": ");
     }
+    const auto target = FindTarget(recipe_.target);
+    makes_islands_ = target.ok() && (*target)->half_islands;
     for (const FloatRecipe& entry : recipe_.float_nodes) {
       const Status status = ApplyFloat(entry);
       if (!status.ok()) return status.WithPrefix("recipe, float node " + Quote(entry.node) + ": ");
     }
+    const Status made = MakeHalfIslands(graph_, half_nodes_);
+    if (!made.ok()) return made.WithPrefix("recipe, float16: ");
     PlaceNewNodes();
     OCTAVO_RETURN_IF_ERROR(graph_.Sort());
     graph_.CompactValues();  // float weights that nobody reads any more go
@@ -204,6 +211,11 @@ class RecipeApplier {
     }
     OCTAVO_ASSIGN(const NodeId id, FindNode(entry.node));
     if (!narrowed_.insert(id).second) return InvalidArgument("it is listed twice");
+    if (makes_islands_ && entry.precision == DType::kFloat16) {
+      OCTAVO_RETURN_IF_ERROR(CheckNotQuantized(id));
+      half_nodes_.insert(id);
+      return {};
+    }
     const OpTraits* traits = FindOp(graph_.node(id).domain, graph_.node(id).op);
     const uint32_t operands = traits != nullptr ? traits->quantizable_inputs : 0;
     if (operands == 0) {
@@ -212,6 +224,15 @@ class RecipeApplier {
     for (size_t i = 0; i < graph_.node(id).inputs.size() && i < 32; ++i) {
       if ((operands >> i & 1) == 0) continue;
       OCTAVO_ASSIGN(graph_.node(id).inputs[i], RoundedOperand(graph_.node(id).inputs[i], entry.precision));
+    }
+    return {};
+  }
+
+  Status CheckNotQuantized(NodeId id) const {
+    for (const ValueId input : graph_.node(id).inputs) {
+      const NodeId producer = input == kNoValue ? kNoNode : graph_.value(input).producer;
+      if (producer == kNoNode || static_cast<size_t>(producer) < original_count_) continue;
+      return InvalidArgument("it reads " + Quote(graph_.value(input).name) + ", quantized: leave one of the two out");
     }
     return {};
   }
@@ -267,6 +288,10 @@ class RecipeApplier {
       for (const ValueId input : graph_.nodes[n].inputs) place_new(input, place_new);
       placed.push_back(std::move(graph_.nodes[n]));
     }
+    // What only graph outputs need.
+    for (size_t n = original_count_; n < graph_.nodes.size(); ++n) {
+      if (!done[n]) placed.push_back(std::move(graph_.nodes[n]));
+    }
     graph_.nodes = std::move(placed);
   }
 
@@ -286,6 +311,8 @@ class RecipeApplier {
   std::set<std::string> new_names_;
   std::set<std::pair<ValueId, NodeId>> claimed_;  // tensor, reader
   std::map<std::tuple<ValueId, int, std::vector<float>, std::vector<int8_t>>, ValueId> weights_;
+  bool makes_islands_ = false;
+  std::set<NodeId> half_nodes_;                           // float16 from operands to result
   std::set<NodeId> narrowed_;                             // float nodes of 16 bits
   std::map<std::pair<ValueId, DType>, ValueId> rounded_;  // a tensor after its pair of Casts
 };

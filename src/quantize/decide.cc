@@ -1,5 +1,8 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+
 #include "base/quote.h"
 #include "octavo/quantize.h"
 #include "octavo/targets.h"
@@ -15,6 +18,7 @@ class ScaleSource {
  public:
   virtual ~ScaleSource() = default;
   virtual Result<ScaleAndZero> Of(const std::string& tensor, bool is_unsigned) const = 0;
+  virtual bool Has(const std::string& tensor) const = 0;
 };
 
 class StatsSource : public ScaleSource {
@@ -32,6 +36,7 @@ class StatsSource : public ScaleSource {
     if (!range.ok()) return range.status().WithPrefix("tensor " + Quote(tensor) + ": ");
     return is_unsigned ? UnsignedScale(*range) : SignedScale(*range);
   }
+  bool Has(const std::string& tensor) const override { return stats_.tensors.count(tensor) > 0; }
 
  private:
   const Stats& stats_;
@@ -50,10 +55,46 @@ class CacheSource : public ScaleSource {
     }
     return ScaleAndZero{found->second, 0};
   }
+  bool Has(const std::string& tensor) const override { return cache_.scales.count(tensor) > 0; }
 
  private:
   const CalibrationCache& cache_;
 };
+
+// Place, without edges that have no scale: their readers stay float. Each turn takes nodes out, so it ends.
+Result<Placement> PlaceWithScales(const Graph& graph, const ScaleSource& source, Policy policy) {
+  while (true) {
+    OCTAVO_ASSIGN(Placement placement, Place(graph, policy));
+    const size_t before = policy.layers.size();
+    for (const Placement::Edge& edge : placement.edges) {
+      const std::string& tensor = graph.value(edge.scale_of).name;
+      if (source.Has(tensor)) continue;
+      for (const NodeId reader : edge.consumers) {
+        policy.layers.insert_or_assign(graph.node(reader).name,
+                                       LayerPolicy{DType::kFloat32, "there is no scale of " + Quote(tensor)});
+      }
+    }
+    const bool all_there = std::all_of(placement.edges.begin(), placement.edges.end(), [&](const auto& edge) {
+      return source.Has(graph.value(edge.scale_of).name);
+    });
+    if (all_there || policy.layers.size() == before) return placement;
+  }
+}
+
+// Nodes of the policy's layers that have no multiplicands and are float16.
+void AddHalfNodes(const Graph& graph, const Policy& policy, Recipe& recipe) {
+  std::set<std::string_view> listed;
+  for (const FloatRecipe& node : recipe.float_nodes) listed.insert(node.node);
+  std::vector<FloatRecipe> more;
+  for (const Node& node : graph.nodes) {
+    const auto layer = node.removed ? policy.layers.end() : policy.layers.find(node.name);
+    if (layer == policy.layers.end() || layer->second.precision != DType::kFloat16 || listed.count(node.name) > 0) {
+      continue;
+    }
+    more.push_back({node.name, layer->second.reason, DType::kFloat16});
+  }
+  recipe.float_nodes.insert(recipe.float_nodes.end(), more.begin(), more.end());
+}
 
 Status AddActivations(const Graph& graph, const Placement& placement, const ScaleSource& source, bool is_unsigned,
                       Recipe& recipe) {
@@ -85,7 +126,8 @@ Status AddWeights(const Graph& graph, const Placement& placement, int limit, Rec
 Result<Recipe> DecideWith(const Graph& prepared, const ScaleSource& source, const std::string& estimator,
                           bool always_signed, const Policy& policy) {
   OCTAVO_ASSIGN(const Target* target, FindTarget(policy.target));
-  OCTAVO_ASSIGN(Placement placement, Place(prepared, policy));
+  OCTAVO_ASSIGN(Placement placement, policy.float_without_scale ? PlaceWithScales(prepared, source, policy)
+                                                                : Place(prepared, policy));
   Recipe recipe;
   recipe.fingerprint = ModelFingerprint(prepared);
   recipe.target = policy.target;
@@ -93,6 +135,7 @@ Result<Recipe> DecideWith(const Graph& prepared, const ScaleSource& source, cons
   recipe.estimator = estimator;
   recipe.float_nodes = std::move(placement.float_nodes);
   recipe.notes = std::move(placement.notes);
+  AddHalfNodes(prepared, policy, recipe);
   const bool is_unsigned = target->unsigned_activations && !always_signed && policy.preset.empty();
   OCTAVO_RETURN_IF_ERROR(AddActivations(prepared, placement, source, is_unsigned, recipe));
   OCTAVO_RETURN_IF_ERROR(AddWeights(prepared, placement, target->weight_limit, recipe));

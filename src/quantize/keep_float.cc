@@ -38,17 +38,6 @@ Result<std::map<std::string, std::string>> NodesAfter(Graph graph, std::string_v
   return nodes;
 }
 
-Result<std::set<std::string>> FusedNodes(const Graph& prepared, std::string_view pass) {
-  OCTAVO_ASSIGN(const auto before, NodesAfter(prepared, ""));
-  OCTAVO_ASSIGN(const auto after, NodesAfter(prepared, pass));
-  std::set<std::string> fused;
-  for (const auto& [name, op] : before) {
-    const auto found = after.find(name);
-    if (found == after.end() || found->second != op) fused.insert(name);
-  }
-  return fused;
-}
-
 bool IsDepthwise(const Graph& graph, const Node& node) {
   const int64_t group = node.Int("group", 1);
   if (node.op != "Conv" || group == 1) return false;
@@ -61,7 +50,7 @@ Result<std::vector<NodeId>> MatchingNodes(const Graph& graph, const std::string&
   std::set<std::string> fused;
   for (const auto& [name, pass] : kPassPatterns) {
     if (name != entry) continue;
-    OCTAVO_ASSIGN(fused, FusedNodes(graph, pass));
+    OCTAVO_ASSIGN(fused, NodesFusedBy(graph, pass));
   }
   std::vector<NodeId> matching;
   for (size_t n = 0; n < graph.nodes.size(); ++n) {
@@ -97,6 +86,17 @@ std::string Suggestions(const Graph& graph, const std::string& entry) {
 }
 
 }  // namespace
+
+Result<std::set<std::string>> NodesFusedBy(const Graph& prepared, std::string_view pass) {
+  OCTAVO_ASSIGN(const auto before, NodesAfter(prepared, ""));
+  OCTAVO_ASSIGN(const auto after, NodesAfter(prepared, pass));
+  std::set<std::string> fused;
+  for (const auto& [name, op] : before) {
+    const auto found = after.find(name);
+    if (found == after.end() || found->second != op) fused.insert(name);
+  }
+  return fused;
+}
 
 bool MatchesGlob(std::string_view pattern, std::string_view text) {
   // The last '*' and where its text ends: going back to it once per character keeps this quadratic at worst.
@@ -155,6 +155,20 @@ Status Keep(const Graph& prepared, const std::vector<std::string>& entries, std:
   return {};
 }
 
+Status KeepLayers(const Graph& prepared, const std::map<std::string, LayerPolicy>& layers, KeepFloat& kept) {
+  size_t found = 0;
+  for (size_t n = 0; n < prepared.nodes.size(); ++n) {
+    const auto layer = prepared.nodes[n].removed ? layers.end() : layers.find(prepared.nodes[n].name);
+    if (layer == layers.end()) continue;
+    ++found;
+    const bool is_int8 = layer->second.precision == DType::kInt8;
+    kept.reasons[n] = is_int8 ? "" : layer->second.reason;
+    kept.precisions[n] = is_int8 ? DType::kFloat32 : layer->second.precision;
+    if (is_int8) kept.int8.push_back(static_cast<NodeId>(n));
+  }
+  return found == layers.size() ? Status() : InvalidArgument("a layer of the policy is no node of the model");
+}
+
 }  // namespace
 
 Result<KeepFloat> ResolveFloatNodes(const Graph& prepared, const Policy& policy) {
@@ -164,6 +178,7 @@ Result<KeepFloat> ResolveFloatNodes(const Graph& prepared, const Policy& policy)
   OCTAVO_RETURN_IF_ERROR(Keep(prepared, policy.keep_float, "keep-float", DType::kFloat32, kept));
   OCTAVO_RETURN_IF_ERROR(Keep(prepared, policy.bfloat16, "bf16", DType::kBFloat16, kept));
   OCTAVO_RETURN_IF_ERROR(Keep(prepared, policy.float16, "fp16", DType::kFloat16, kept));
+  OCTAVO_RETURN_IF_ERROR(KeepLayers(prepared, policy.layers, kept));
   return kept;
 }
 

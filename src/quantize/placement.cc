@@ -7,6 +7,7 @@
 
 #include "base/quote.h"
 #include "graph/op_table.h"
+#include "quantize/attention_size.h"
 #include "quantize/keep_float.h"
 
 namespace octavo {
@@ -132,9 +133,12 @@ class TargetPlacer {
       }
     }
     if (activations == 0) return "both operands are constant";
-    if (activations > 1 && !input_.quantize_attention) return "both operands are activations";
-    if (activations > 1 && IsDivisor(node.output(0))) return "its result is a divisor";
-    return {};
+    if (activations < 2) return {};
+    if (!input_.quantize_attention && !input_.wants_int8[static_cast<size_t>(id)]) {
+      return "both operands are activations";
+    }
+    if (IsDivisor(node.output(0))) return "its result is a divisor";
+    return WhyNoInt8Attention(graph_, uses_, node, input_.target);
   }
 
   // The activations that a contraction multiplies, each once.
@@ -298,12 +302,14 @@ Result<PlacementInput> MakePlacementInput(const Graph& prepared, const Target& t
                        policy.quantize_attention,
                        FindLinearAttention(prepared),
                        {},
-                       {}};
+                       {},
+                       std::vector<bool>(prepared.nodes.size())};
   OCTAVO_ASSIGN(const std::vector<std::string> names, QuantizableTensors(prepared));
   for (const std::string& name : names) input.quantizable[static_cast<size_t>(prepared.Find(name))] = true;
   OCTAVO_ASSIGN(KeepFloat kept, ResolveFloatNodes(prepared, policy));
   input.keep_reasons = std::move(kept.reasons);
   input.precisions = std::move(kept.precisions);
+  for (const NodeId id : kept.int8) input.wants_int8[static_cast<size_t>(id)] = true;
   if (!policy.preset.empty() || target.quantize_residuals || target.share_concat_scale) return input;
   for (const std::string& entry : kept.idle) {
     input.notes.push_back(fmt::format("keep-float {} changes nothing: {} quantizes none of the nodes that it matches",

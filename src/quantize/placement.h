@@ -40,6 +40,7 @@ struct PlacementInput {
   std::vector<LinearAttentionMatch> linear_attention;
   std::vector<std::string> notes;  // what the user should know
   std::vector<DType> precisions;   // by node, of those that stay float
+  std::vector<bool> wants_int8;    // by node: quantized where both operands are activations, too
 };
 
 // Errors: those of QuantizableTensors and of keep_float (see Policy).

@@ -1,5 +1,6 @@
 // TensorRT with explicit quantization: its parser takes zero points of 0 only; the Add of a skip connection joins the
-// convolution before it where the other operand is quantized; Concat runs in INT8 where all its tensors share a scale.
+// convolution before it where the other operand is quantized; Concat runs in INT8 where all its tensors share a scale. Types
+// follow from the graph (strongly typed networks): float16 is what stands between Casts.
 #include "targets/target_tables.h"
 
 namespace octavo {
@@ -8,6 +9,10 @@ namespace {
 constexpr std::string_view kCommuting[] = {"Flatten", "Identity",  "MaxPool",  "Reshape",
                                            "Squeeze", "Transpose", "Unsqueeze"};
 
+// Fused multi-head attention in INT8 (TensorRT issue 2981).
+constexpr int64_t kMostTokens = 512;
+constexpr int64_t kHeadSizes[] = {16, 32, 64};
+
 }  // namespace
 
 constinit const Target kTensorRtTarget{.name = "tensorrt",
@@ -15,6 +20,9 @@ constinit const Target kTensorRtTarget{.name = "tensorrt",
                                        .unsigned_activations = false,
                                        .quantize_residuals = true,
                                        .share_concat_scale = true,
+                                       .half_islands = true,
+                                       .most_int8_attention_tokens = kMostTokens,
+                                       .int8_attention_heads = kHeadSizes,
                                        .float_contractions = kEinsumOnly,
                                        .commuting = kCommuting};
 
