@@ -46,6 +46,7 @@ std::vector<ShapeCase> ShapeCases() {
       {"TopK", {}, {x, I64({6})}, "asks for 6 of 5"},
       {"TopK", {}, {x, I64({-1})}, "asks for -1"},
       {"OneHot", {{"axis", one(0)}}, {{2, 3}, I64({7}), {2}}, "7x2x3"},
+      {"OneHot", {}, {{2, 3}, Tensor::FromVector<float>({}, {7.0f}), {2}}, "2x3x7"},
       {"OneHot", {}, {{2, 3}, I64({0}), {2}}, "depth must be one positive number"},
       {"EyeLike", {{"dtype", one(99)}}, {{2, 3}}, "ONNX type 99"},
       {"Trilu", {}, {{5}}, "rank"},

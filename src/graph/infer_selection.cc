@@ -174,7 +174,10 @@ Inferred InferEyeLike(const Node& node, int64_t, InferArgs inputs) {
 }
 
 Inferred InferOneHot(const Node& node, int64_t, InferArgs inputs) {
-  OCTAVO_ASSIGN(const std::vector<int64_t> depth, ConstantInts(inputs[1], "depth"));
+  // Of any type: the standard's own tests have a float32.
+  const Tensor* number = inputs[1].constant;
+  OCTAVO_ASSIGN(const std::vector<int64_t> depth,
+                number == nullptr ? ConstantInts(inputs[1], "depth") : ToInt64s(*number));
   if (depth.size() != 1 || depth[0] < 1) return InvalidArgument("its depth must be one positive number");
   if (inputs[2].dims != Dims{2}) return InvalidArgument("its values must be two, off and on");
   Dims dims = inputs[0].dims;
