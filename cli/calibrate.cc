@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "byte_size.h"
+#include "calibration_run.h"
 #include "command.h"
 #include "console.h"
 #include "data_flags.h"
@@ -13,7 +14,6 @@
 #include "octavo/bench.h"
 #include "octavo/onnx.h"
 #include "octavo/quantize.h"
-#include "calibration_run.h"
 #include "stop_on_signals.h"
 
 namespace octavo::cli {

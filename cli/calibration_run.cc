@@ -34,8 +34,8 @@ std::string DescribePreprocess(const std::string& preprocess) {
   return "preprocess " + (text.empty() ? preprocess : text);
 }
 
-Result<Stats> CalibrateWithProgress(const Graph& prepared, const Dataset& data, int threads,
-                                    const std::string& memory, const std::vector<std::string>& tensors) {
+Result<Stats> CalibrateWithProgress(const Graph& prepared, const Dataset& data, int threads, const std::string& memory,
+                                    const std::vector<std::string>& tensors) {
   CalibrateOptions options;
   options.threads = threads;
   options.tensors = tensors;

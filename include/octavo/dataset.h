@@ -96,7 +96,7 @@ class Dataset {
   std::string folder_;
   std::vector<std::string> files_;
   std::vector<std::map<std::string, Tensor>> samples_;  // of FromSamples, as many as files_; else empty
-  std::vector<Value> inputs_;  // names, types, dims; no constants
+  std::vector<Value> inputs_;                           // names, types, dims; no constants
   PreprocessSpec spec_;
   bool pictures_ = false;
 };

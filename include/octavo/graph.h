@@ -40,15 +40,17 @@ struct Value {
 inline constexpr std::string_view kOctavoDomain = "octavo";
 
 struct Node {
-  std::string name;    // as in the file; made unique on loading when it is empty
-  std::string domain;  // "" is ai.onnx
-  std::string op;      // "Conv", "MatMul", ...
+  std::string name;              // as in the file; made unique on loading when it is empty
+  std::string domain;            // "" is ai.onnx
+  std::string op;                // "Conv", "MatMul", ...
   std::vector<ValueId> inputs;   // kNoValue where an optional input is absent
   std::vector<ValueId> outputs;  // kNoValue where an optional output is not wanted
   std::map<std::string, Attribute> attributes;
   bool removed = false;  // a tombstone: passes remove by marking, Graph::Sort sweeps
 
-  bool Is(std::string_view op_type, std::string_view op_domain = "") const { return op == op_type && domain == op_domain; }
+  bool Is(std::string_view op_type, std::string_view op_domain = "") const {
+    return op == op_type && domain == op_domain;
+  }
   ValueId input(size_t i) const { return i < inputs.size() ? inputs[i] : kNoValue; }
   ValueId output(size_t i) const { return i < outputs.size() ? outputs[i] : kNoValue; }
   bool has_input(size_t i) const { return input(i) != kNoValue; }
@@ -81,8 +83,9 @@ class Graph {
   ValueId AddValue(std::string_view value_name, DType dtype, Dims dims);
   ValueId AddConstant(std::string_view value_name, Tensor tensor);
   // Appends a node, makes it the producer of its outputs, and returns its id. `after` of Sort() may change ids.
-  NodeId AddNode(std::string_view node_name, std::string_view domain, std::string_view op, std::vector<ValueId> node_inputs,
-                 std::vector<ValueId> node_outputs, std::map<std::string, Attribute> attributes = {});
+  NodeId AddNode(std::string_view node_name, std::string_view domain, std::string_view op,
+                 std::vector<ValueId> node_inputs, std::vector<ValueId> node_outputs,
+                 std::map<std::string, Attribute> attributes = {});
   // Marks the node as removed; its outputs lose their producer.
   void RemoveNode(NodeId node);
   // Every node input and graph output that reads `from` reads `to`.

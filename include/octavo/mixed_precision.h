@@ -48,8 +48,8 @@ struct KeepOptions {
 
 // A mixture that was judged.
 struct FrontPoint {
-  size_t raised = 0;           // layers that are not INT8
-  std::string last;            // the layer that was raised, or lowered again, to come here; "" for the start
+  size_t raised = 0;  // layers that are not INT8
+  std::string last;   // the layer that was raised, or lowered again, to come here; "" for the start
   ScoreSummary score;
   std::optional<double> mean_bound, p5_bound;  // as in Verdict
   double sqnr_db = 0;
@@ -72,19 +72,19 @@ struct KeepOutcome {
   bool met = false;
   Recipe recipe;  // the one that meets the goal, or the best that was found within the budget
   Verdict verdict;
-  std::vector<FrontPoint> walked;  // in the order in which they were judged
-  std::vector<Blame> blame;        // largest share first
+  std::vector<FrontPoint> walked;                       // in the order in which they were judged
+  std::vector<Blame> blame;                             // largest share first
   double fp32_milliseconds = 0, int8_milliseconds = 0;  // by the costs
 };
 
 // Greedy: the layer whose raising takes away most of the output's noise for what it costs goes first; its cost is
-// the share of what the budget leaves to spend, of time and of multiply-accumulates, added up. Gains are measured on the judge's samples by the noise of the model's outputs, which adds up over layers and needs far fewer
-// pictures than the task's score; whether the goal is met is decided by the score alone. Once it is met, layers that
-// turned out not to be needed are lowered again.
-// `stats`: of RewriteByRecipe(prepared, `recipe`) without its biases, for the reasons. The result depends on the
-// arguments alone (costs included), on one instruction set.
-// Errors: those of CheckSamples; kInvalidArgument for costs of another model, or a goal for the 5th percentile where the
-// task gives one number for all samples; those of ApplyRecipe, Session and the task.
+// the share of what the budget leaves to spend, of time and of multiply-accumulates, added up. Gains are measured on
+// the judge's samples by the noise of the model's outputs, which adds up over layers and needs far fewer pictures than
+// the task's score; whether the goal is met is decided by the score alone. Once it is met, layers that turned out not
+// to be needed are lowered again. `stats`: of RewriteByRecipe(prepared, `recipe`) without its biases, for the reasons.
+// The result depends on the arguments alone (costs included), on one instruction set. Errors: those of CheckSamples;
+// kInvalidArgument for costs of another model, or a goal for the 5th percentile where the task gives one number for all
+// samples; those of ApplyRecipe, Session and the task.
 Result<KeepOutcome> KeepQuality(const Graph& prepared, const Recipe& recipe, const Stats& stats, const Judge& judge,
                                 const KeepOptions& options);
 

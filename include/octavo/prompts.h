@@ -22,9 +22,9 @@ struct PicturePrompt {
 using PromptBook = std::map<std::string, std::vector<PicturePrompt>, std::less<>>;
 
 // {"a.jpg": [{"box": [x0, y0, x1, y1], "segment": 15}, {"points": [[x, y], [x, y, label]]}, ...], ...}
-// in pixels of each picture; "segment" may be left out. Errors: kNotFound and kIo; kBadFile naming the file, the picture
-// and the key (unknown keys too, no picture, a picture without prompts). Whether a prompt fits its picture, CheckPrompt
-// says.
+// in pixels of each picture; "segment" may be left out. Errors: kNotFound and kIo; kBadFile naming the file, the
+// picture and the key (unknown keys too, no picture, a picture without prompts). Whether a prompt fits its picture,
+// CheckPrompt says.
 Result<PromptBook> LoadPrompts(const std::string& path);
 // The same from memory; `source` is for messages.
 Result<PromptBook> ParsePrompts(std::string_view text, const std::string& source);

@@ -163,8 +163,8 @@ Result<Recipe> Decide(const Graph& prepared, const Stats& stats, const Policy& p
 // The same with the scales of a cache: int8, zero point 0, whatever the target. Errors: a tensor that is missing there.
 Result<Recipe> DecideFromCache(const Graph& prepared, const CalibrationCache& cache, const Policy& policy);
 
-// The prepared graph after the recipe's deferrals, migrations, rescales, shifts and biases, still float: what its scales are for.
-// Errors as ApplyRecipe's.
+// The prepared graph after the recipe's deferrals, migrations, rescales, shifts and biases, still float: what its
+// scales are for. Errors as ApplyRecipe's.
 Result<Graph> RewriteByRecipe(const Graph& prepared, const Recipe& recipe);
 
 // Rewrites the graph, then inserts QuantizeLinear and DequantizeLinear, and for float nodes of 16 bits a Cast to that

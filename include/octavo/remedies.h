@@ -44,9 +44,9 @@ std::string WhyNoRemedies(const Policy& policy);
 std::string WhyNotOnTarget(std::string_view remedy, const Policy& policy);
 
 struct RemedyOutcome {
-  Recipe recipe;            // with `remedies` listing each that was tried, kept or not
-  double plain_sqnr_db = 0; // without remedies, of the worst output
-  double sqnr_db = 0;       // with those that were kept; both on the samples that calibrated
+  Recipe recipe;             // with `remedies` listing each that was tried, kept or not
+  double plain_sqnr_db = 0;  // without remedies, of the worst output
+  double sqnr_db = 0;        // with those that were kept; both on the samples that calibrated
 };
 
 // Decide(prepared, `stats`, policy), improved: remedy after remedy is applied on top of those kept so far, the

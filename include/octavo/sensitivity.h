@@ -28,18 +28,18 @@ struct PrecisionEffect {
 struct LayerSensitivity {
   std::string node, op;
   int64_t macs = 0;
-  std::vector<PrecisionEffect> alone;                   // in the order of SensitivityOptions::precisions
-  double weight_sqnr_db = 0, activation_sqnr_db = 0;    // local, int8 for one kind of operand only; kIdenticalDb: none
-  double without_score = 0, without_sqnr_db = 0;        // the whole model in int8 but this layer in float32
-  double milliseconds_saved = 0;                        // float32 less int8; 0 where costs were not given
-  std::string reason;                                   // why it is hard: outlier channels, saturation, ...
+  std::vector<PrecisionEffect> alone;                 // in the order of SensitivityOptions::precisions
+  double weight_sqnr_db = 0, activation_sqnr_db = 0;  // local, int8 for one kind of operand only; kIdenticalDb: none
+  double without_score = 0, without_sqnr_db = 0;      // the whole model in int8 but this layer in float32
+  double milliseconds_saved = 0;                      // float32 less int8; 0 where costs were not given
+  std::string reason;                                 // why it is hard: outlier channels, saturation, ...
 };
 
 struct SensitivityOptions {
   std::vector<DType> precisions = {DType::kInt8, DType::kBFloat16, DType::kFloat16};
-  bool without = true;                          // measure without_score
-  int64_t memory_bytes = int64_t{2} << 30;      // of cached activations
-  const LayerCosts* costs = nullptr;            // for milliseconds_saved
+  bool without = true;                      // measure without_score
+  int64_t memory_bytes = int64_t{2} << 30;  // of cached activations
+  const LayerCosts* costs = nullptr;        // for milliseconds_saved
   // A file that is rewritten after every few layers and when the run is stopped; empty: none. With `resume` the run
   // goes on from it, if it is there. The caller removes it once the result is safe.
   std::string checkpoint;

@@ -17,7 +17,8 @@ namespace octavo {
 
 enum class Precision : uint8_t {
   kFloat32,
-  kBFloat16,  // contractions on bfloat16 operands with float32 accumulation; normalization, softmax, divisions in float32
+  kBFloat16,  // contractions on bfloat16 operands with float32 accumulation; normalization, softmax, divisions in
+              // float32
   // What an FP16 deployment computes: every weight and every float value is rounded to IEEE half, infinities included;
   // each op computes on them in float32. It measures FP16 and is slower than float32. docs/numerics.md has the rules.
   kFloat16,
@@ -48,10 +49,11 @@ struct SessionOptions {
 
 // One step of a compiled plan, for `inspect` and `bench`.
 struct StepInfo {
-  std::string node;        // name of the (first) graph node it came from
-  std::string op;          // op and what was fused into it: "Conv+Gelu+Add"
-  std::string kernel;      // what computes it: "onednn brgconv:avx512_core", "layer_norm avx3", "generic"
-  std::string precision;   // "fp32"; "bf16", "fp16": on operands rounded to it; "int8": both multiplicands are 8-bit integers
+  std::string node;    // name of the (first) graph node it came from
+  std::string op;      // op and what was fused into it: "Conv+Gelu+Add"
+  std::string kernel;  // what computes it: "onednn brgconv:avx512_core", "layer_norm avx3", "generic"
+  std::string
+      precision;  // "fp32"; "bf16", "fp16": on operands rounded to it; "int8": both multiplicands are 8-bit integers
   Dims output_dims;
   int64_t macs = 0;
   double milliseconds = 0;  // of the last profiled run; 0 before
@@ -66,8 +68,8 @@ struct UnfusedQuantization {
 struct PlanInfo {
   std::vector<StepInfo> steps;
   std::vector<PassReport> passes;
-  int64_t arena_bytes = 0;    // activations and scratch, planned once
-  int64_t weight_bytes = 0;   // packed weights held by the session
+  int64_t arena_bytes = 0;   // activations and scratch, planned once
+  int64_t weight_bytes = 0;  // packed weights held by the session
   double compile_seconds = 0;
   std::vector<UnfusedQuantization> unfused;
   // Multiply-accumulates of the given graph's Conv, ConvTranspose, Gemm, MatMul and Einsum nodes, and how many of them
@@ -84,7 +86,8 @@ struct PlanInfo {
 // equal inputs give equal bits.
 class Session {
  public:
-  // Takes the graph over and keeps its constants, for plans of other input shapes. Errors: as the passes', kUnsupported ops.
+  // Takes the graph over and keeps its constants, for plans of other input shapes. Errors: as the passes', kUnsupported
+  // ops.
   static Result<Session> Create(Graph graph, const SessionOptions& options = {});
   Session(Session&&) noexcept;
   Session& operator=(Session&&) noexcept;

@@ -40,9 +40,7 @@ class [[nodiscard]] Status {
     return error_ ? error_->message : kEmpty;
   }
   // The same error with `prefix` before its message ("file.onnx: ").
-  Status WithPrefix(const std::string& prefix) const {
-    return ok() ? Status() : Status(code(), prefix + message());
-  }
+  Status WithPrefix(const std::string& prefix) const { return ok() ? Status() : Status(code(), prefix + message()); }
 
  private:
   struct Error {
@@ -63,7 +61,7 @@ inline Status InternalError(std::string message) { return {ErrorCode::kInternal,
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}        // NOLINT: implicit by design
+  Result(T value) : value_(std::move(value)) {}         // NOLINT: implicit by design
   Result(Status status) : status_(std::move(status)) {  // NOLINT: implicit by design
     if (status_.ok()) status_ = InternalError("a Result was made from a successful Status");
   }
@@ -87,10 +85,10 @@ class [[nodiscard]] Result {
 }  // namespace octavo
 
 // Leave the enclosing function when `expression` (a Status) is an error.
-#define OCTAVO_RETURN_IF_ERROR(expression)            \
-  do {                                                \
-    ::octavo::Status octavo_status_ = (expression);   \
-    if (!octavo_status_.ok()) return octavo_status_;  \
+#define OCTAVO_RETURN_IF_ERROR(expression)           \
+  do {                                               \
+    ::octavo::Status octavo_status_ = (expression);  \
+    if (!octavo_status_.ok()) return octavo_status_; \
   } while (false)
 
 #define OCTAVO_CONCAT_INNER_(a, b) a##b

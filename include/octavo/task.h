@@ -124,10 +124,10 @@ struct ClassifyTaskOptions {
   LabelBook labels;   // the right class of pictures, an index from 0, by file name; empty: nobody said
 };
 
-// The score is 1 where the candidate's first class is the FP32 model's, else 0, for every row of an output (N, classes);
-// dimensions of 1 behind that are passed over, and without N it is one row. Figures: see ClassAgreement. Which class of
-// equal ones comes first, the lower index says.
-// `samples` are the judging ones. Errors: labels that name none of them, or a class that is no index.
+// The score is 1 where the candidate's first class is the FP32 model's, else 0, for every row of an output (N,
+// classes); dimensions of 1 behind that are passed over, and without N it is one row. Figures: see ClassAgreement.
+// Which class of equal ones comes first, the lower index says. `samples` are the judging ones. Errors: labels that name
+// none of them, or a class that is no index.
 Result<std::unique_ptr<Task>> MakeClassifyTask(const Dataset& samples, ClassifyTaskOptions options = {});
 
 struct TextTaskOptions {

@@ -5,12 +5,12 @@
 
 #include <cmath>
 
+#include "base/test_files.h"
 #include "calibration/checkpoint.h"
 #include "octavo/npy.h"
 #include "octavo/onnx.h"
 #include "octavo/quantize.h"
 #include "passes/pass_test_graph.h"
-#include "base/test_files.h"
 
 namespace octavo {
 namespace {

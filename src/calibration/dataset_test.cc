@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "octavo/npy.h"
 #include "base/test_files.h"
+#include "octavo/npy.h"
 
 namespace octavo {
 namespace {
@@ -159,7 +159,8 @@ TEST_F(DatasetTest, SelectsSamplesByIndex) {
 }
 
 TEST_F(DatasetTest, HoldsSamplesInMemory) {
-  const auto data = Dataset::FromSamples({"one", "two"}, {{{"x", Tensor::Scalar(1.0f)}}, {{"x", Tensor::Scalar(2.0f)}}});
+  const auto data =
+      Dataset::FromSamples({"one", "two"}, {{{"x", Tensor::Scalar(1.0f)}}, {{"x", Tensor::Scalar(2.0f)}}});
   ASSERT_TRUE(data.ok()) << data.status().message();
   const std::vector<size_t> second = {1};
   const auto sample = data->Select(second).Load(0);

@@ -6,8 +6,8 @@
 #include <numeric>
 #include <random>
 
-#include "calibration/stats_testing.h"
 #include "base/test_files.h"
+#include "calibration/stats_testing.h"
 
 namespace octavo {
 namespace {

@@ -143,8 +143,8 @@ class OnnxFileTest : public testing::Test {
   }
   Status ErrorOf(const ModelProto& model) const { return Parse(model, folder_).status(); }
 
-  TemporaryFolder root_;    // outside the model's folder
-  fs::path folder_;  // the model's folder
+  TemporaryFolder root_;  // outside the model's folder
+  fs::path folder_;       // the model's folder
 };
 
 // Everything but the ids of values, which depend on the order in the file.

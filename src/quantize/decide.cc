@@ -74,9 +74,8 @@ Result<Placement> PlaceWithScales(const Graph& graph, const ScaleSource& source,
                                        LayerPolicy{DType::kFloat32, "there is no scale of " + Quote(tensor)});
       }
     }
-    const bool all_there = std::all_of(placement.edges.begin(), placement.edges.end(), [&](const auto& edge) {
-      return source.Has(graph.value(edge.scale_of).name);
-    });
+    const bool all_there = std::all_of(placement.edges.begin(), placement.edges.end(),
+                                       [&](const auto& edge) { return source.Has(graph.value(edge.scale_of).name); });
     if (all_there || policy.layers.size() == before) return placement;
   }
 }
@@ -126,8 +125,8 @@ Status AddWeights(const Graph& graph, const Placement& placement, int limit, Rec
 Result<Recipe> DecideWith(const Graph& prepared, const ScaleSource& source, const std::string& estimator,
                           bool always_signed, const Policy& policy) {
   OCTAVO_ASSIGN(const Target* target, FindTarget(policy.target));
-  OCTAVO_ASSIGN(Placement placement, policy.float_without_scale ? PlaceWithScales(prepared, source, policy)
-                                                                : Place(prepared, policy));
+  OCTAVO_ASSIGN(Placement placement,
+                policy.float_without_scale ? PlaceWithScales(prepared, source, policy) : Place(prepared, policy));
   Recipe recipe;
   recipe.fingerprint = ModelFingerprint(prepared);
   recipe.target = policy.target;

@@ -8,11 +8,11 @@
 #include <optional>
 #include <random>
 
+#include "base/test_files.h"
 #include "octavo/calibrate.h"
 #include "octavo/npy.h"
 #include "octavo/session.h"
 #include "passes/pass_test_graph.h"
-#include "base/test_files.h"
 
 namespace octavo {
 namespace {

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <random>
 
+#include "base/test_files.h"
 #include "octavo/calibrate.h"
 #include "octavo/npy.h"
 #include "octavo/session.h"
@@ -13,7 +14,6 @@
 #include "quantize/equalize.h"
 #include "quantize/quantize_testing.h"
 #include "quantize/weight_noise.h"
-#include "base/test_files.h"
 
 namespace octavo {
 namespace {

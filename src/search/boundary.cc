@@ -90,7 +90,8 @@ Result<std::vector<JobGroup>> GroupJobs(const Graph& base, int64_t bytes_per_sam
       for (const std::string& name : part.boundary) bytes += group.names.count(name) > 0 ? 0 : BytesOf(base, name);
       return bytes;
     };
-    if (groups.empty() || groups.back().bytes + added(groups.back()) > bytes_per_sample) groups.push_back({i, i, {}, 0});
+    if (groups.empty() || groups.back().bytes + added(groups.back()) > bytes_per_sample)
+      groups.push_back({i, i, {}, 0});
     JobGroup& group = groups.back();
     group.bytes += added(group);
     group.names.insert(part.boundary.begin(), part.boundary.end());

@@ -18,10 +18,10 @@ namespace octavo {
 // Values of the unchanged graph over the judging samples: kept, or made again sample by sample where they are too many.
 class BoundaryValues {
  public:
-  // Runs `base` over the first `samples`. With `keep` false nothing is kept: Values runs it again for the sample it is asked
-  // for. `names` are values of `base`.
-  static Result<BoundaryValues> Create(const Graph& base, std::vector<std::string> names, const Judge& judge, size_t samples,
-                                       bool keep);
+  // Runs `base` over the first `samples`. With `keep` false nothing is kept: Values runs it again for the sample it is
+  // asked for. `names` are values of `base`.
+  static Result<BoundaryValues> Create(const Graph& base, std::vector<std::string> names, const Judge& judge,
+                                       size_t samples, bool keep);
 
   // By name: the named values, the graph's inputs, and its outputs. Valid until the next call.
   Result<const std::map<std::string, Tensor>*> Values(size_t sample);
@@ -42,8 +42,8 @@ struct LayerJob {
   std::string node;
   std::function<Status(BoundaryValues& values)> run;
 };
-// Runs jobs in order, over the first `samples`, in groups whose boundary values fit into `memory_bytes` together. A job whose own do not fit runs
-// on values that are made again each time.
+// Runs jobs in order, over the first `samples`, in groups whose boundary values fit into `memory_bytes` together. A job
+// whose own do not fit runs on values that are made again each time.
 Status RunLayerJobs(const Graph& base, const Judge& judge, size_t samples, int64_t memory_bytes,
                     std::span<const LayerJob> jobs);
 

@@ -3,9 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/test_files.h"
 #include "octavo/session.h"
 #include "quantize/quantize_testing.h"
-#include "base/test_files.h"
 
 namespace octavo {
 namespace {

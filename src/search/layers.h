@@ -24,7 +24,8 @@ std::vector<QuantizedLayer> QuantizedLayers(const Graph& rewritten, const Recipe
 // What a layer is computed in: kInt8 as the recipe says, kBFloat16, kFloat16 or kFloat32.
 using PrecisionOf = std::function<DType(const std::string& node)>;
 // The recipe with these precisions: layers that are not kInt8 lose what is theirs (scales, corrections of their bias)
-// and are listed as float with `reason`, those that are no contraction as float32. Layers are those of QuantizedLayers(rewritten, recipe).
+// and are listed as float with `reason`, those that are no contraction as float32. Layers are those of
+// QuantizedLayers(rewritten, recipe).
 Recipe WithPrecisions(const Recipe& recipe, const Graph& rewritten, const PrecisionOf& precision_of,
                       const std::string& reason);
 // Only the rewrites that leave the float model what it is.

@@ -341,8 +341,9 @@ std::string FormatSensitivity(const SensitivityReport& report) {
 }
 
 std::string FormatSensitivityCsv(const SensitivityReport& report) {
-  std::string text = "node,op,macs,precision,local_sqnr_db,score,p5,sqnr_db,weight_sqnr_db,activation_sqnr_db,"
-                     "without_score,without_sqnr_db,milliseconds_saved,reason\n";
+  std::string text =
+      "node,op,macs,precision,local_sqnr_db,score,p5,sqnr_db,weight_sqnr_db,activation_sqnr_db,"
+      "without_score,without_sqnr_db,milliseconds_saved,reason\n";
   for (const LayerSensitivity& layer : report.layers) {
     for (const PrecisionEffect& effect : layer.alone) {
       text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{},{},{}\n", CsvText(layer.node), layer.op, layer.macs,

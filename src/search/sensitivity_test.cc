@@ -7,9 +7,9 @@
 #include <filesystem>
 
 #include "base/json_object.h"
+#include "base/test_files.h"
 #include "octavo/compare.h"
 #include "search/search_testing.h"
-#include "base/test_files.h"
 
 namespace octavo {
 namespace {

@@ -1,6 +1,6 @@
 // TensorRT with explicit quantization: its parser takes zero points of 0 only; the Add of a skip connection joins the
-// convolution before it where the other operand is quantized; Concat runs in INT8 where all its tensors share a scale. Types
-// follow from the graph (strongly typed networks): float16 is what stands between Casts.
+// convolution before it where the other operand is quantized; Concat runs in INT8 where all its tensors share a scale.
+// Types follow from the graph (strongly typed networks): float16 is what stands between Casts.
 #include "targets/target_tables.h"
 
 namespace octavo {

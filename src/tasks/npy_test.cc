@@ -5,8 +5,8 @@
 
 #include <limits>
 
-#include "tasks/npy_format.h"
 #include "base/test_files.h"
+#include "tasks/npy_format.h"
 
 namespace octavo {
 namespace {

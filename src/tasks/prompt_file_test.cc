@@ -1,8 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "octavo/prompts.h"
 #include "base/test_files.h"
+#include "octavo/prompts.h"
 
 namespace octavo {
 namespace {

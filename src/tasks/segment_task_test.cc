@@ -3,10 +3,10 @@
 
 #include <cmath>
 
+#include "base/test_files.h"
 #include "octavo/judge.h"
 #include "octavo/task.h"
 #include "passes/pass_test_graph.h"
-#include "base/test_files.h"
 
 namespace octavo {
 namespace {
