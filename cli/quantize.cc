@@ -228,9 +228,7 @@ Result<std::unique_ptr<Judge>> OpenJudge(const QuantizeFlags& flags, const Sourc
 // The search, on top of what was decided; its statistics are of the rewritten model, whose scales the recipe has.
 Result<KeepResult> Search(const QuantizeFlags& flags, const Sources& sources, const Recipe& recipe,
                           const Judge& judge) {
-  Recipe unbiased = recipe;
-  unbiased.biases.clear();
-  OCTAVO_ASSIGN(const Graph rewritten, RewriteByRecipe(sources.prepared, unbiased));
+  OCTAVO_ASSIGN(const Graph rewritten, RewriteWithoutBiases(sources.prepared, recipe));
   OCTAVO_ASSIGN(const Stats stats, CalibrateWithProgress(rewritten, *sources.data, flags.threads, flags.memory));
   return RunKeep(flags.keep, sources.prepared, recipe, stats, judge, flags.policy.target);
 }

@@ -80,9 +80,7 @@ Status CalibrateRecipe(const SensitivityFlags& flags, Setup& setup) {
     return {};
   }
   OCTAVO_ASSIGN(setup.recipe, LoadRecipe(flags.recipe));
-  Recipe unbiased = setup.recipe;
-  unbiased.biases.clear();
-  auto rewritten = RewriteByRecipe(setup.prepared, unbiased);
+  auto rewritten = RewriteWithoutBiases(setup.prepared, setup.recipe);
   if (!rewritten.ok()) return rewritten.status().WithPrefix(flags.recipe + ": ");
   OCTAVO_ASSIGN(setup.stats, CalibrateWithProgress(*rewritten, setup.calibration, flags.threads, ""));
   return {};

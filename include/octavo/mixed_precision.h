@@ -81,7 +81,7 @@ struct KeepOutcome {
 // the share of what the budget leaves to spend, of time and of multiply-accumulates, added up. Gains are measured on
 // the judge's samples by the noise of the model's outputs, which adds up over layers and needs far fewer pictures than
 // the task's score; whether the goal is met is decided by the score alone. Once it is met, layers that turned out not
-// to be needed are lowered again. `stats`: of RewriteByRecipe(prepared, `recipe`) without its biases, for the reasons.
+// to be needed are lowered again. `stats`: of RewriteWithoutBiases(prepared, `recipe`), for the reasons.
 // The result depends on the arguments alone (costs included), on one instruction set. Errors: those of CheckSamples;
 // kInvalidArgument for costs of another model, or a goal for the 5th percentile where the task gives one number for all
 // samples; those of ApplyRecipe, Session and the task.

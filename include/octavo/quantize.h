@@ -109,15 +109,23 @@ struct RemedyRecipe {
   std::string reason;
 };
 
-// Every decision of a quantization. Plain data; see LoadRecipe for its file.
-struct Recipe {
-  std::string fingerprint;  // of the prepared graph; empty: fits whatever has the names
-  std::string target, preset, estimator;
-  std::vector<RemedyRecipe> remedies;
+// What a recipe does to the float graph before it is quantized: exact, up to rounding.
+struct ExactRewrites {
   std::vector<DeferralRecipe> deferrals;
   std::vector<MigrationRecipe> migrations;
   std::vector<RescaleRecipe> rescales;
   std::vector<ShiftRecipe> shifts;
+
+  bool rewrites_nothing() const {
+    return deferrals.empty() && migrations.empty() && rescales.empty() && shifts.empty();
+  }
+};
+
+// Every decision of a quantization. Plain data; see LoadRecipe for its file.
+struct Recipe : ExactRewrites {
+  std::string fingerprint;  // of the prepared graph; empty: fits whatever has the names
+  std::string target, preset, estimator;
+  std::vector<RemedyRecipe> remedies;
   std::vector<BiasRecipe> biases;
   std::vector<ActivationRecipe> activations;  // in execution order; a tensor may come several times for other consumers
   std::vector<WeightRecipe> weights;
@@ -166,6 +174,9 @@ Result<Recipe> DecideFromCache(const Graph& prepared, const CalibrationCache& ca
 // The prepared graph after the recipe's deferrals, migrations, rescales, shifts and biases, still float: what its
 // scales are for. Errors as ApplyRecipe's.
 Result<Graph> RewriteByRecipe(const Graph& prepared, const Recipe& recipe);
+// The same without the biases, which make up for rounding: the model whose statistics explain the recipe's scales, and
+// that computes what `prepared` does.
+Result<Graph> RewriteWithoutBiases(const Graph& prepared, const Recipe& recipe);
 
 // Rewrites the graph, then inserts QuantizeLinear and DequantizeLinear, and for float nodes of 16 bits a Cast to that
 // type and one back. Weights become int8, bfloat16 or float16 constants; biases stay float32. Raises the graph's opset

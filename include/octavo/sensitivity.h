@@ -55,7 +55,7 @@ struct SensitivityReport {
   bool stopped = false;                  // `layers` holds those that were done
 };
 
-// Layers are the nodes that the recipe quantizes. `stats` are of RewriteByRecipe(prepared, recipe) without its biases,
+// Layers are the nodes that the recipe quantizes. `stats` are of RewriteWithoutBiases(prepared, recipe),
 // for the reasons. A layer's change runs only what depends on it, on cached values of the rest.
 // Errors: those of ApplyRecipe, Session and the task; a checkpoint of another model, recipe or settings.
 Result<SensitivityReport> MeasureSensitivity(const Graph& prepared, const Recipe& recipe, const Stats& stats,

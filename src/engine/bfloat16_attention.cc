@@ -2,23 +2,19 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "base/rounding.h"
+#include "engine/attention_blocks.h"
 #include "kernels/attention/attention_operands.h"
 #include "kernels/attention/attention_rows.h"
-#include "kernels/parts.h"
 
 namespace octavo {
 
 namespace {
 
-// Scores of a block stay within a core's L2.
-constexpr int64_t kScoreBytes = 512 << 10;
-constexpr int64_t kMostRows = 1024;
 // Multiply-adds of one batch element below which the calls themselves (some microseconds) are what takes time.
 constexpr int64_t kFewestMacs = 2'000'000;
 
@@ -31,14 +27,12 @@ class Attention {
     return attention;
   }
 
-  size_t scratch_bytes() const { return static_cast<size_t>(PartCount(threads_, tasks(), 1) * part_bytes_); }
+  size_t scratch_bytes() const { return static_cast<size_t>(blocks_.parts() * part_bytes_); }
 
   Status Run(const KernelArgs& args) const {
-    std::atomic<bool> failed{false};
-    ParallelForParts(threads_, tasks(), 1, [&](int64_t part, int64_t begin, int64_t end) {
-      if (begin < end && !RunTasks(args, static_cast<int>(part), begin, end).ok()) failed = true;
-    });
-    return failed ? InternalError("a product of attention failed") : Status();
+    return blocks_.Run(
+        o_.batch, [&](int part, const auto& at) { return Pack(args, at, part); },
+        [&](int part, const auto& at, int64_t first) { return RunBlock(args, at, part, first); });
   }
 
  private:
@@ -49,52 +43,37 @@ class Attention {
     }
     const int64_t queries = o_.q.rows, keys = o_.k.rows, depth = o_.q.columns, width = o_.v.columns;
     if (queries * keys * (depth + width) < kFewestMacs) return Unsupported("small products");
-    threads_ = threads;
     // oneDNN's tiles: a rest of keys costs as much again as all others (257 keys: 27 us, padded to 288: 16 us).
     keys_ = RoundUp(keys, kAttentionRowPadding);
-    rows_ = std::clamp<int64_t>(kScoreBytes / (4 * keys_) / 16 * 16, 16, kMostRows);
-    if (o_.batch.count() < threads) rows_ = std::min(rows_, RoundUp(CeilDivide(queries, threads), 16));
-    rows_ = std::min(rows_, queries);
-    OCTAVO_ASSIGN(score_, onednn.Product({DType::kBFloat16, rows_, depth, keys_, 1, depth, threads}));
-    OCTAVO_ASSIGN(combine_, onednn.Product({DType::kBFloat16, rows_, keys_, width, width, 1, threads}));
-    part_bytes_ = 0;
-    const auto place = [&](int64_t& at, size_t bytes) {
-      at = part_bytes_;
-      part_bytes_ += static_cast<int64_t>(RoundUp(static_cast<int64_t>(bytes), 64));
-    };
-    place(keys_at_, score_->packed_bytes);
-    place(values_at_, combine_->packed_bytes);
-    place(copy_at_, static_cast<size_t>(keys_ * std::max(depth, width)) * 2);
-    place(queries_at_, static_cast<size_t>(rows_ * depth) * 2);
-    place(scores_at_, static_cast<size_t>(rows_ * keys_) * 4);
-    place(shares_at_, static_cast<size_t>(rows_ * keys_) * 2);
-    place(results_at_, static_cast<size_t>(rows_ * width) * 4);
-    place(mask_at_, static_cast<size_t>(keys) * 4);
-    place(library_at_, std::max(score_->scratch_bytes, combine_->scratch_bytes));
+    blocks_ = AttentionBlocks(queries, keys_, o_.batch.count(), threads);
+    const int64_t rows = blocks_.rows;
+    OCTAVO_ASSIGN(score_, onednn.Product({DType::kBFloat16, rows, depth, keys_, 1, depth, threads}));
+    OCTAVO_ASSIGN(combine_, onednn.Product({DType::kBFloat16, rows, keys_, width, width, 1, threads}));
+    ScratchLayout scratch;
+    keys_at_ = scratch.Place(static_cast<int64_t>(score_->packed_bytes));
+    values_at_ = scratch.Place(static_cast<int64_t>(combine_->packed_bytes));
+    copy_at_ = scratch.Place(keys_ * std::max(depth, width) * 2);
+    queries_at_ = scratch.Place(rows * depth * 2);
+    scores_at_ = scratch.Place(rows * keys_ * 4);
+    shares_at_ = scratch.Place(rows * keys_ * 2);
+    results_at_ = scratch.Place(rows * width * 4);
+    mask_at_ = scratch.Place(keys * 4);
+    library_at_ = scratch.Place(static_cast<int64_t>(std::max(score_->scratch_bytes, combine_->scratch_bytes)));
+    part_bytes_ = scratch.bytes();
     return {};
   }
 
-  int64_t blocks() const { return CeilDivide(o_.q.rows, rows_); }
-  int64_t tasks() const { return o_.batch.count() * blocks(); }
+  char* ScratchOf(const KernelArgs& args, int part) const {
+    return static_cast<char*>(args.scratch) + part * part_bytes_;
+  }
 
-  Status RunTasks(const KernelArgs& args, int part, int64_t begin, int64_t end) const {
-    char* scratch = static_cast<char*>(args.scratch) + part * part_bytes_;
-    void* library = scratch + library_at_;
-    Status status;
-    int64_t task = begin;
-    o_.batch.ForEachIn(begin / blocks(), CeilDivide(end, blocks()), [&](const auto& at) {
-      if (!status.ok()) return;
-      void* copy = scratch + copy_at_;
-      CopyPadded(o_.k, args.inputs[1], at[1], copy);
-      status = score_->Pack(part, copy, scratch + keys_at_, library);
-      CopyPadded(o_.v, args.inputs[2], at[2], copy);
-      if (status.ok()) status = combine_->Pack(part, copy, scratch + values_at_, library);
-      while (status.ok()) {
-        status = RunBlock(args, at, part, task % blocks() * rows_, scratch);
-        if (++task == end || task % blocks() == 0) break;
-      }
-    });
-    return status;
+  Status Pack(const KernelArgs& args, const std::array<int64_t, 5>& at, int part) const {
+    char* scratch = ScratchOf(args, part);
+    void* copy = scratch + copy_at_;
+    CopyPadded(o_.k, args.inputs[1], at[1], copy);
+    OCTAVO_RETURN_IF_ERROR(score_->Pack(part, copy, scratch + keys_at_, scratch + library_at_));
+    CopyPadded(o_.v, args.inputs[2], at[2], copy);
+    return combine_->Pack(part, copy, scratch + values_at_, scratch + library_at_);
   }
 
   // Rows of keys or values behind each other, zeros beyond the last.
@@ -107,9 +86,9 @@ class Attention {
     std::fill(to + m.rows * m.columns, to + keys_ * m.columns, uint16_t{0});
   }
 
-  Status RunBlock(const KernelArgs& args, const std::array<int64_t, 5>& at, int part, int64_t first,
-                  char* scratch) const {
-    const int64_t count = std::min(rows_, o_.q.rows - first), keys = o_.k.rows, depth = o_.q.columns,
+  Status RunBlock(const KernelArgs& args, const std::array<int64_t, 5>& at, int part, int64_t first) const {
+    char* scratch = ScratchOf(args, part);
+    const int64_t count = std::min(blocks_.rows, o_.q.rows - first), keys = o_.k.rows, depth = o_.q.columns,
                   width = o_.v.columns;
     auto* queries = reinterpret_cast<uint16_t*>(scratch + queries_at_);
     auto* scores = reinterpret_cast<float*>(scratch + scores_at_);
@@ -122,7 +101,7 @@ class Attention {
       std::memcpy(queries + r * depth, o_.q.At(q, (first + r) * o_.q.row_step), static_cast<size_t>(depth) * 2);
     }
     OCTAVO_RETURN_IF_ERROR(score_->Run(part, queries, scratch + keys_at_, scores, scratch + library_at_));
-    std::array<float, kMostRows> sums;
+    std::array<float, AttentionBlocks::kMostRows> sums;
     for (int64_t r = 0; r < count; ++r) {
       float& sum = sums[static_cast<size_t>(r)];
       uint16_t* to = shares + r * keys_;
@@ -145,8 +124,8 @@ class Attention {
   AttentionOperands o_;
   std::shared_ptr<PackedProduct> score_, combine_;
   AttentionRows functions_ = ChooseAttentionRows();
-  int threads_ = 1;
-  int64_t rows_ = 0, keys_ = 0, part_bytes_ = 0;  // keys_: padded
+  AttentionBlocks blocks_;
+  int64_t keys_ = 0, part_bytes_ = 0;  // keys_: padded
   int64_t keys_at_ = 0, values_at_ = 0, copy_at_ = 0, queries_at_ = 0, scores_at_ = 0, shares_at_ = 0, results_at_ = 0,
           mask_at_ = 0, library_at_ = 0;
 };
@@ -155,10 +134,7 @@ class Attention {
 
 Result<BoundKernel> BindBFloat16Attention(OneDnnBuilder& onednn, const BindContext& context) {
   OCTAVO_ASSIGN(std::shared_ptr<Attention> attention, Attention::Create(onednn, context));
-  BoundKernel kernel;
-  kernel.scratch_bytes = attention->scratch_bytes();
-  kernel.run = [attention = std::move(attention)](const KernelArgs& args) { return attention->Run(args); };
-  return kernel;
+  return KernelOf(std::move(attention));
 }
 
 }  // namespace octavo

@@ -1,7 +1,6 @@
 #include "engine/bfloat16_gelu_product.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <utility>
 
@@ -29,15 +28,14 @@ class GeluProduct {
   std::string implementation() const { return whole_->implementation; }
 
   Status Run(const KernelArgs& args) const {
-    std::atomic<bool> failed{false};
-    ParallelForParts(threads_, tasks(), 1, [&](int64_t part, int64_t begin, int64_t end) {
+    return TryForParts(threads_, tasks(), 1, "a product", [&](int part, int64_t begin, int64_t end) {
       char* scratch = static_cast<char*>(args.scratch) + part * part_bytes_;
       // Chunks of columns outside: their weights stay in cache while rows pass.
       for (int64_t task = begin; task < end; ++task) {
-        if (!RunBlock(args, static_cast<int>(part), task % blocks_, task / blocks_, scratch).ok()) failed = true;
+        OCTAVO_RETURN_IF_ERROR(RunBlock(args, part, task % blocks_, task / blocks_, scratch));
       }
+      return Status();
     });
-    return failed ? InternalError("a product failed") : Status();
   }
 
  private:
@@ -72,9 +70,10 @@ class GeluProduct {
       const auto bias = spec.bias.values<float>();
       bias_.assign(bias.begin(), bias.end());
     }
-    library_at_ = RoundUp(rows_ * columns_ * 4, 64);
-    part_bytes_ =
-        library_at_ + RoundUp(static_cast<int64_t>(std::max(whole_->scratch_bytes, rest_->scratch_bytes)), 64);
+    ScratchLayout scratch;
+    scratch.Place(rows_ * columns_ * 4);
+    library_at_ = scratch.Place(static_cast<int64_t>(std::max(whole_->scratch_bytes, rest_->scratch_bytes)));
+    part_bytes_ = scratch.bytes();
     return Pack(spec);
   }
 
@@ -126,8 +125,7 @@ Result<OneDnnKernel> BindBFloat16GeluProduct(OneDnnBuilder& onednn, const Linear
   OCTAVO_ASSIGN(std::shared_ptr<GeluProduct> product, GeluProduct::Create(onednn, spec, threads));
   OneDnnKernel result;
   result.implementation = "onednn " + product->implementation() + " in blocks";
-  result.kernel.scratch_bytes = product->scratch_bytes();
-  result.kernel.run = [product = std::move(product)](const KernelArgs& args) { return product->Run(args); };
+  result.kernel = KernelOf(std::move(product));
   return result;
 }
 

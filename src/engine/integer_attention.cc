@@ -2,16 +2,15 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "base/rounding.h"
+#include "engine/attention_blocks.h"
 #include "graph/quantization.h"
 #include "kernels/attention/integer_rows.h"
 #include "kernels/batch_matrix.h"
-#include "kernels/parts.h"
 #include "kernels/simd/convert.h"
 #include "kernels/strided.h"
 
@@ -19,9 +18,6 @@ namespace octavo {
 
 namespace {
 
-// Scores of a block stay within a core's L2.
-constexpr int64_t kScoreBytes = 512 << 10;
-constexpr int64_t kMostRows = 1024;
 // AMX multiplies 64 bytes at a time; what lies beyond the last key are zeros.
 constexpr int64_t kKeyPadding = 64;
 // 255 * 128 * 65793 < 2^31: the sums of products, and those that zero points add.
@@ -58,14 +54,19 @@ class IntegerAttention {
     return attention;
   }
 
-  size_t scratch_bytes() const { return static_cast<size_t>(PartCount(threads_, tasks(), 1) * part_bytes_); }
+  size_t scratch_bytes() const { return static_cast<size_t>(blocks_.parts() * part_bytes_); }
 
   Status Run(const KernelArgs& args) const {
-    std::atomic<bool> failed{false};
-    ParallelForParts(threads_, tasks(), 1, [&](int64_t part, int64_t begin, int64_t end) {
-      if (begin < end && !RunTasks(args, static_cast<int>(part), begin, end).ok()) failed = true;
-    });
-    return failed ? InternalError("a product of attention failed") : Status();
+    return blocks_.Run(
+        batch_,
+        [&](int part, const auto& at) {
+          char* scratch = ScratchOf(args, part);
+          OCTAVO_RETURN_IF_ERROR(PackKeys(part, static_cast<const uint8_t*>(args.inputs[1]) + at[1], scratch));
+          return PackValues(part, static_cast<const uint8_t*>(args.inputs[2]) + at[2], scratch);
+        },
+        [&](int part, const auto& at, int64_t first) {
+          return RunBlock(args, at, part, first, ScratchOf(args, part));
+        });
   }
 
  private:
@@ -100,58 +101,37 @@ class IntegerAttention {
     numerator_zero_ = spec.numerator_zero_point + (spec.numerator_dtype == DType::kInt8 ? 128 : 0);
     product_scale_ = numerator_scale_ * v_.scale;
     if (!IsUsableScale(score_scale_) || !IsUsableScale(product_scale_)) return Unsupported("the product of its scales");
-    threads_ = std::max(1, spec.threads);
-    PlanBlocks();
+    const int threads = std::max(1, spec.threads);
+    padded_ = RoundUp(keys_, kKeyPadding);
+    blocks_ = AttentionBlocks(queries_, padded_, batch_.count(), threads);
     // k as it lies: keys behind each other, or channels behind each other.
     const int64_t row_step = k_.rows_contiguous() ? padded_ : 1, column_step = k_.rows_contiguous() ? 1 : depth_;
-    OCTAVO_ASSIGN(score_, onednn.Product({DType::kUInt8, rows_, depth_, padded_, row_step, column_step, threads_}));
-    OCTAVO_ASSIGN(combine_, onednn.Product({DType::kUInt8, rows_, padded_, width_, width_, 1, threads_}));
+    OCTAVO_ASSIGN(score_,
+                  onednn.Product({DType::kUInt8, blocks_.rows, depth_, padded_, row_step, column_step, threads}));
+    OCTAVO_ASSIGN(combine_, onednn.Product({DType::kUInt8, blocks_.rows, padded_, width_, width_, 1, threads}));
     PlaceScratch();
     return {};
   }
 
-  void PlanBlocks() {
-    padded_ = RoundUp(keys_, kKeyPadding);
-    rows_ = std::clamp<int64_t>(kScoreBytes / (4 * padded_) / 16 * 16, 16, kMostRows);
-    if (batch_.count() < threads_) rows_ = std::min(rows_, RoundUp(CeilDivide(queries_, threads_), 16));
-    rows_ = std::min(rows_, queries_);
-  }
-
   void PlaceScratch() {
-    part_bytes_ = 0;
-    const auto place = [&](int64_t& at, int64_t bytes) {
-      at = part_bytes_;
-      part_bytes_ += RoundUp(bytes, 64);
-    };
-    place(keys_at_, static_cast<int64_t>(score_->packed_bytes));
-    place(values_at_, static_cast<int64_t>(combine_->packed_bytes));
-    place(copy_at_, padded_ * std::max(depth_, width_));
-    place(queries_at_, rows_ * depth_);
-    place(scores_at_, rows_ * padded_ * 4);
-    place(numerators_at_, rows_ * padded_);
-    place(sums_at_, rows_ * width_ * 4);
-    place(real_at_, width_ * 4);
-    place(key_terms_at_, keys_ * 4);
-    place(value_terms_at_, width_ * 4);
-    place(library_at_, static_cast<int64_t>(std::max(score_->scratch_bytes, combine_->scratch_bytes)));
+    const int64_t rows = blocks_.rows;
+    ScratchLayout scratch;
+    keys_at_ = scratch.Place(static_cast<int64_t>(score_->packed_bytes));
+    values_at_ = scratch.Place(static_cast<int64_t>(combine_->packed_bytes));
+    copy_at_ = scratch.Place(padded_ * std::max(depth_, width_));
+    queries_at_ = scratch.Place(rows * depth_);
+    scores_at_ = scratch.Place(rows * padded_ * 4);
+    numerators_at_ = scratch.Place(rows * padded_);
+    sums_at_ = scratch.Place(rows * width_ * 4);
+    real_at_ = scratch.Place(width_ * 4);
+    key_terms_at_ = scratch.Place(keys_ * 4);
+    value_terms_at_ = scratch.Place(width_ * 4);
+    library_at_ = scratch.Place(static_cast<int64_t>(std::max(score_->scratch_bytes, combine_->scratch_bytes)));
+    part_bytes_ = scratch.bytes();
   }
 
-  int64_t blocks() const { return CeilDivide(queries_, rows_); }
-  int64_t tasks() const { return batch_.count() * blocks(); }
-
-  Status RunTasks(const KernelArgs& args, int part, int64_t begin, int64_t end) const {
-    char* scratch = static_cast<char*>(args.scratch) + part * part_bytes_;
-    Status status;
-    int64_t task = begin;
-    batch_.ForEachIn(begin / blocks(), CeilDivide(end, blocks()), [&](const auto& at) {
-      if (status.ok()) status = PackKeys(part, static_cast<const uint8_t*>(args.inputs[1]) + at[1], scratch);
-      if (status.ok()) status = PackValues(part, static_cast<const uint8_t*>(args.inputs[2]) + at[2], scratch);
-      while (status.ok()) {
-        status = RunBlock(args, at, part, task % blocks() * rows_, scratch);
-        if (++task == end || task % blocks() == 0) break;
-      }
-    });
-    return status;
+  char* ScratchOf(const KernelArgs& args, int part) const {
+    return static_cast<char*>(args.scratch) + part * part_bytes_;
   }
 
   // Keys as int8, zeros beyond the last, and what q's zero point adds to each key's score.
@@ -199,7 +179,7 @@ class IntegerAttention {
 
   Status RunBlock(const KernelArgs& args, const std::array<int64_t, 4>& at, int part, int64_t first,
                   char* scratch) const {
-    const int64_t count = std::min(rows_, queries_ - first);
+    const int64_t count = std::min(blocks_.rows, queries_ - first);
     auto* queries = reinterpret_cast<uint8_t*>(scratch + queries_at_);
     auto* scores = reinterpret_cast<int32_t*>(scratch + scores_at_);
     auto* numerators = reinterpret_cast<uint8_t*>(scratch + numerators_at_);
@@ -211,8 +191,8 @@ class IntegerAttention {
     for (int64_t r = 0; r < count; ++r)
       functions_.flip(q + r * q_.matrix.row_step, depth_, q_.flip, queries + r * depth_);
     OCTAVO_RETURN_IF_ERROR(score_->Run(part, queries, scratch + keys_at_, scores, scratch + library_at_));
-    std::array<float, kMostRows> divisors;
-    std::array<int32_t, kMostRows> totals;
+    std::array<float, AttentionBlocks::kMostRows> divisors;
+    std::array<int32_t, AttentionBlocks::kMostRows> totals;
     for (int64_t r = 0; r < count; ++r) {
       int32_t row = static_cast<int32_t>(depth_) * q_.zero_point * k_.zero_point;
       if (k_.zero_point != 0) row -= k_.zero_point * SumOf(queries + r * depth_);
@@ -250,8 +230,8 @@ class IntegerAttention {
   RowConversions conversions_ = ChooseRowConversions();
   float score_scale_ = 1, numerator_scale_ = 1, product_scale_ = 1;
   int32_t numerator_zero_ = 0;
-  int threads_ = 1;
-  int64_t depth_ = 0, queries_ = 0, keys_ = 0, width_ = 0, padded_ = 0, rows_ = 0, part_bytes_ = 0;
+  AttentionBlocks blocks_;
+  int64_t depth_ = 0, queries_ = 0, keys_ = 0, width_ = 0, padded_ = 0, part_bytes_ = 0;
   int64_t keys_at_ = 0, values_at_ = 0, copy_at_ = 0, queries_at_ = 0, scores_at_ = 0, numerators_at_ = 0, sums_at_ = 0,
           real_at_ = 0, key_terms_at_ = 0, value_terms_at_ = 0, library_at_ = 0;
 };
@@ -340,10 +320,7 @@ std::vector<DeferredSoftmax> FindDeferredSoftmax(const Graph& graph, const std::
 
 Result<BoundKernel> BindIntegerAttention(OneDnnBuilder& onednn, const IntegerAttentionSpec& spec) {
   OCTAVO_ASSIGN(std::shared_ptr<IntegerAttention> attention, IntegerAttention::Create(onednn, spec));
-  BoundKernel kernel;
-  kernel.scratch_bytes = attention->scratch_bytes();
-  kernel.run = [attention = std::move(attention)](const KernelArgs& args) { return attention->Run(args); };
-  return kernel;
+  return KernelOf(std::move(attention));
 }
 
 }  // namespace octavo

@@ -3,18 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
 
-#include "base/parallel.h"
 #include "base/rounding.h"
 #include "engine/layout.h"
 #include "graph/quantization.h"
 #include "kernels/fast_table.h"
 #include "kernels/integer/depthwise.h"
 #include "kernels/integer/plain_convolution.h"
+#include "kernels/parts.h"
 
 namespace octavo {
 
@@ -172,18 +171,13 @@ class Contraction {
   Status Run(const KernelArgs& args) const {
     const int64_t row_blocks = frame_.batch * CeilDivide(frame_.out_rows, rows_per_block_);
     const int64_t count = row_blocks * (frame_.out_channels / chunk_channels_);
-    const int64_t parts = std::min<int64_t>(spec_.threads, count);
-    // The first failure; kernels that were built do not fail, so this is for what cannot be foreseen.
-    std::atomic<bool> failed{false};
-    ParallelFor(spec_.threads, parts, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
-        for (int64_t b = count * part / parts; b < count * (part + 1) / parts; ++b) {
-          // Chunks of channels outside: their weights stay in cache while rows pass.
-          if (!RunBlock(args, static_cast<int>(part), b % row_blocks, b / row_blocks).ok()) failed = true;
-        }
+    return TryForParts(spec_.threads, count, 1, "an integer kernel", [&](int part, int64_t begin, int64_t end) {
+      // Chunks of channels outside: their weights stay in cache while rows pass.
+      for (int64_t b = begin; b < end; ++b) {
+        OCTAVO_RETURN_IF_ERROR(RunBlock(args, part, b % row_blocks, b / row_blocks));
       }
+      return Status();
     });
-    return failed ? InternalError("an integer kernel failed") : Status();
   }
 
  private:
@@ -423,8 +417,7 @@ Result<IntegerKernel> BuildIntegerContraction(IntegerContractionSpec spec, OneDn
   OCTAVO_RETURN_IF_ERROR(contraction->Build(onednn));
   IntegerKernel result;
   result.implementation = contraction->implementation();
-  result.kernel.scratch_bytes = contraction->scratch_bytes();
-  result.kernel.run = [contraction](const KernelArgs& args) { return contraction->Run(args); };
+  result.kernel = KernelOf(std::move(contraction));
   return result;
 }
 

@@ -4,13 +4,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <limits>
 
-#include "base/parallel.h"
 #include "base/rounding.h"
 #include "engine/integer_contraction.h"
 #include "graph/quantization.h"
+#include "kernels/parts.h"
 
 namespace octavo {
 
@@ -78,40 +77,30 @@ class Product {
     // Whole batches for each thread, or rows of each batch where there are few.
     const int64_t blocks = (m_ + rows_ - 1) / rows_;
     const int64_t shares = batch_ >= spec_.threads ? 1 : std::min<int64_t>(spec_.threads, blocks);
-    const int64_t units = batch_ * shares, parts = std::min<int64_t>(spec_.threads, units);
-    std::atomic<bool> failed{false};
-    ParallelFor(spec_.threads, parts, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t part = begin; part < end; ++part) {
-        for (int64_t u = units * part / parts; u < units * (part + 1) / parts; ++u) {
-          const int64_t share = u % shares;
-          if (!RunRows(args, static_cast<int>(part), u / shares, blocks * share / shares, blocks * (share + 1) / shares)
-                   .ok()) {
-            failed = true;
-          }
-        }
-      }
-    });
-    return failed ? InternalError("an integer product failed") : Status();
+    return TryForParts(spec_.threads, batch_ * shares, 1, "an integer product",
+                       [&](int part, int64_t begin, int64_t end) {
+                         for (int64_t u = begin; u < end; ++u) {
+                           const int64_t share = u % shares;
+                           OCTAVO_RETURN_IF_ERROR(
+                               RunRows(args, part, u / shares, blocks * share / shares, blocks * (share + 1) / shares));
+                         }
+                         return Status();
+                       });
   }
 
  private:
   void PlaceScratch() {
     part_elements_ = RoundUp(rows_ * n_, 16);
     const int64_t parts = spec_.epilogue.parts;
-    int64_t at = 0;
-    const auto place = [&at](int64_t bytes) {
-      const int64_t offset = at;
-      at += RoundUp(bytes, 64);
-      return offset;
-    };
-    sums_ = place(part_elements_ * 4 * parts);
-    floats_ = place(EpilogueScratch(n_) * 4);
-    packed_b_ = place(RoundUp(k_ * n_, 64) * parts);
-    columns_ = place(n_ * 4);
-    packed_a_ = place(rows_ * k_);
-    row_sums_ = place(rows_ * 4);
-    primitive_ = place(static_cast<int64_t>(std::max(main_->scratch_bytes, last_ ? last_->scratch_bytes : 0)));
-    thread_scratch_ = at + 64;
+    ScratchLayout scratch;
+    sums_ = scratch.Place(part_elements_ * 4 * parts);
+    floats_ = scratch.Place(EpilogueScratch(n_) * 4);
+    packed_b_ = scratch.Place(RoundUp(k_ * n_, 64) * parts);
+    columns_ = scratch.Place(n_ * 4);
+    packed_a_ = scratch.Place(rows_ * k_);
+    row_sums_ = scratch.Place(rows_ * 4);
+    primitive_ = scratch.Place(static_cast<int64_t>(std::max(main_->scratch_bytes, last_ ? last_->scratch_bytes : 0)));
+    thread_scratch_ = scratch.bytes() + 64;
   }
 
   // b' by parts, and -za sum b' + K za z' per column.
@@ -207,8 +196,7 @@ Result<IntegerKernel> BuildIntegerProduct(IntegerProductSpec spec, OneDnnBuilder
   OCTAVO_RETURN_IF_ERROR(product->Build(onednn));
   IntegerKernel result;
   result.implementation = product->implementation();
-  result.kernel.scratch_bytes = product->scratch_bytes();
-  result.kernel.run = [product](const KernelArgs& args) { return product->Run(args); };
+  result.kernel = KernelOf(std::move(product));
   return result;
 }
 

@@ -11,6 +11,7 @@
 #include <functional>
 #include <limits>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "engine/bfloat16_attention.h"
 #include "engine/bfloat16_gelu_product.h"
@@ -110,7 +111,7 @@ class Lowering {
     for (NodeId id = 0; id < static_cast<NodeId>(graph_.nodes.size()); ++id) {
       const Node& node = graph_.node(id);
       if (node.removed) continue;
-      if (attention_of_.count(id) != 0) continue;
+      if (inside_attention_.count(id) != 0) continue;
       if (IsDone(node)) {
         if (IsQuantize(node)) EmitWatch(node.output(0));
         continue;
@@ -777,7 +778,8 @@ class Lowering {
 
   // The bias and the fused functions. Operands are read as integers where they lie so.
   Result<IntegerEpilogue> MakeIntegerEpilogue(const FusionGroup& group, const Tensor& bias,
-                                              const std::vector<float>& multiplier, const Dims& strides) {
+                                              const std::vector<float>& multiplier, const Dims& strides,
+                                              const IntegerOutputs& outputs) {
     IntegerEpilogue result;
     Epilogue& epilogue = result.epilogue;
     epilogue.multiplier = multiplier;
@@ -805,6 +807,9 @@ class Lowering {
       }
       epilogue.stages.push_back(std::move(stage));
     }
+    epilogue.outputs = outputs.outputs;
+    OCTAVO_RETURN_IF_ERROR(UseRoughFunctions(group, epilogue));
+    result.names += outputs.names;
     return result;
   }
 
@@ -868,12 +873,9 @@ class Lowering {
     const Dims& dst_dims = DimsOf(group.output);
     const Dims dst_strides = convolution ? ChannelsLastStrides(dst_dims) : ContiguousStrides(dst_dims);
     const Dims src_strides = convolution ? ChannelsLastStrides(src_dims) : ContiguousStrides(src_dims);
-    OCTAVO_ASSIGN(IntegerEpilogue epilogue, MakeIntegerEpilogue(group, bias, multiplier, dst_strides));
-    OCTAVO_ASSIGN(const Storage src, Ensure(operands.src, DType::kUInt8, src_strides));
     const IntegerOutputs outputs = OutputsOf(group);
-    epilogue.epilogue.outputs = outputs.outputs;
-    OCTAVO_RETURN_IF_ERROR(UseRoughFunctions(group, epilogue.epilogue));
-    epilogue.names += outputs.names;
+    OCTAVO_ASSIGN(IntegerEpilogue epilogue, MakeIntegerEpilogue(group, bias, multiplier, dst_strides, outputs));
+    OCTAVO_ASSIGN(const Storage src, Ensure(operands.src, DType::kUInt8, src_strides));
 
     IntegerContractionSpec spec;
     spec.src_zero_point = operands.src_params.zero_points[0];
@@ -950,11 +952,8 @@ class Lowering {
     const Dims dst_strides = ContiguousStrides(dst_dims);
     const float scale = operands.src_params.scales[0] * operands.other_params.scales[0];
     const std::vector<float> multiplier(static_cast<size_t>(dst_dims.back()), scale);
-    OCTAVO_ASSIGN(IntegerEpilogue epilogue, MakeIntegerEpilogue(group, Tensor(), multiplier, dst_strides));
     const IntegerOutputs outputs = OutputsOf(group);
-    epilogue.epilogue.outputs = outputs.outputs;
-    OCTAVO_RETURN_IF_ERROR(UseRoughFunctions(group, epilogue.epilogue));
-    epilogue.names += outputs.names;
+    OCTAVO_ASSIGN(IntegerEpilogue epilogue, MakeIntegerEpilogue(group, Tensor(), multiplier, dst_strides, outputs));
     IntegerProductSpec spec;
     OCTAVO_RETURN_IF_ERROR(RequireStored(operands.src));
     OCTAVO_RETURN_IF_ERROR(RequireStored(operands.other));
@@ -1010,7 +1009,39 @@ class Lowering {
     return grouped[static_cast<size_t>(id)] ? Status() : LowerNode(node);
   }
 
-  // ---- softmax attention on integers ----
+  // ---- attention on integers ----
+
+  struct StoredBytes {
+    ValueId value = kNoValue;
+    ByteOperand operand;
+  };
+  // The bytes behind an input, with the strides that `lay` makes of their dims and of how they lie.
+  template <typename Lay>
+  Result<StoredBytes> ReadStoredBytes(const Node& reader, size_t input, size_t least_rank, const char* why_not,
+                                      const Lay& lay) const {
+    OCTAVO_ASSIGN(const DequantizedBytes bytes, ReadDequantizedBytes(graph_, reader, input));
+    OCTAVO_RETURN_IF_ERROR(RequireStored(bytes.value));
+    const Dims& dims = DimsOf(bytes.value);
+    if (dims.size() < least_rank) return Unsupported(why_not);
+    Storage storage = Primary(bytes.value);
+    storage.strides = lay(dims, storage.strides);
+    return StoredBytes{bytes.value,
+                       {OperandOf(bytes.value, storage), bytes.params.scales[0], bytes.params.zero_points[0]}};
+  }
+
+  // A step that reads them, and writes the first output of `node`.
+  Status AddAttentionStep(const Node& node, Step step, const std::array<StoredBytes, 3>& operands, DType dtype,
+                          const Dims& strides) {
+    std::vector<Slot> slots;
+    for (const StoredBytes& bytes : operands) {
+      const Operand& operand = bytes.operand.operand;
+      OCTAVO_ASSIGN(const Storage storage, Ensure(bytes.value, operand.dtype, operand.strides));
+      slots.push_back(SlotOf(storage));
+    }
+    step.info.precision = "int8";
+    AddStep(std::move(step), std::move(slots), {SlotOf(Define(node.output(0), dtype, strides))});
+    return {};
+  }
 
   void FindIntegerAttention(const std::vector<FusionGroup>& groups) {
     std::unordered_map<NodeId, const FusionGroup*> by_anchor;
@@ -1023,7 +1054,7 @@ class Lowering {
       const bool watched = std::any_of(found.inside.begin(), found.inside.end(),
                                        [&](NodeId id) { return watched_.count(graph_.node(id).output(0)) != 0; });
       if (watched || !is_alone(found.scores) || !is_alone(found.product)) continue;
-      for (const NodeId id : found.inside) attention_of_.emplace(id, found.quotient);
+      inside_attention_.insert(found.inside.begin(), found.inside.end());
       attention_.emplace(found.quotient, std::move(found));
     }
   }
@@ -1031,52 +1062,39 @@ class Lowering {
   Status LowerIntegerAttention(const DeferredSoftmax& found) {
     const Node &scores = graph_.node(found.scores), &product = graph_.node(found.product),
                &quotient = graph_.node(found.quotient);
-    std::array<ValueId, 3> values{};
-    std::array<ByteOperand, 3> operands;
-    for (size_t i = 0; i < 3; ++i) {
-      OCTAVO_ASSIGN(const DequantizedBytes bytes,
-                    i < 2 ? ReadDequantizedBytes(graph_, scores, i) : ReadDequantizedBytes(graph_, product, 1));
-      OCTAVO_RETURN_IF_ERROR(RequireStored(bytes.value));
-      Storage storage = Primary(bytes.value);
-      const Dims& dims = DimsOf(bytes.value);
-      if (dims.size() < 2) return Unsupported("a vector");
-      const bool readable = storage.strides.back() == 1 || (i == 1 && storage.strides[dims.size() - 2] == 1);
-      if (!readable)
-        storage.strides = i == 1            ? KeysOutside(dims)
-                          : dims.size() < 3 ? ContiguousStrides(dims)
-                                            : TokensOutside(dims, 2);
-      values[i] = bytes.value;
-      operands[i] = {OperandOf(bytes.value, storage), bytes.params.scales[0], bytes.params.zero_points[0]};
-    }
+    const auto channels_inside = [](const Dims& dims, const Dims& strides) {
+      if (strides.back() == 1) return strides;
+      return dims.size() < 3 ? ContiguousStrides(dims) : TokensOutside(dims, 2);
+    };
+    const auto keys_or_channels_inside = [](const Dims& dims, const Dims& strides) {
+      return strides.back() == 1 || strides[dims.size() - 2] == 1 ? strides : KeysOutside(dims);
+    };
+    std::array<StoredBytes, 3> operands;
+    OCTAVO_ASSIGN(operands[0], ReadStoredBytes(scores, 0, 2, "a vector", channels_inside));
+    OCTAVO_ASSIGN(operands[1], ReadStoredBytes(scores, 1, 2, "a vector", keys_or_channels_inside));
+    OCTAVO_ASSIGN(operands[2], ReadStoredBytes(product, 1, 2, "a vector", channels_inside));
     const Dims& dims = DimsOf(quotient.output(0));
     const DType dtype = ActivationType(quotient.output(0));
     const bool is_output = output_index_.count(quotient.output(0)) != 0;
     const Dims strides = is_output || dims.size() < 3 ? ContiguousStrides(dims) : TokensOutside(dims, 2);
     OCTAVO_ASSIGN(const QuantizeParams numerators, QuantizeParamsOf(graph_, graph_.node(found.quantize)));
     IntegerAttentionSpec spec;
-    spec.q = operands[0];
-    spec.k = operands[1];
-    spec.v = operands[2];
+    spec.q = operands[0].operand;
+    spec.k = operands[1].operand;
+    spec.v = operands[2].operand;
     spec.numerator_scale = numerators.scales[0];
     spec.numerator_zero_point = numerators.zero_points[0];
     spec.numerator_dtype = numerators.dtype;
     spec.y = {true, dtype, dims, strides, nullptr};
     spec.threads = options_.threads;
     OCTAVO_ASSIGN(BoundKernel kernel, BindIntegerAttention(onednn_, spec));
-    std::vector<Slot> slots;
-    for (size_t i = 0; i < 3; ++i) {
-      OCTAVO_ASSIGN(const Storage storage, Ensure(values[i], operands[i].operand.dtype, operands[i].operand.strides));
-      slots.push_back(SlotOf(storage));
-    }
     Step step;
     step.info = DescribeStep(quotient, fmt::format("Attention int8 onednn {}", OneDnnIsa()), dtype);
     step.info.op = "Attention";
-    step.info.precision = "int8";
     step.info.macs = CountMacs(graph_, scores) + CountMacs(graph_, product);
     plan_.info.int8_macs += step.info.macs;
     step.kernel = std::move(kernel);
-    AddStep(std::move(step), std::move(slots), {SlotOf(Define(quotient.output(0), dtype, strides))});
-    return {};
+    return AddAttentionStep(quotient, std::move(step), operands, dtype, strides);
   }
 
   // (..., depth, keys) with each key's channels behind each other.
@@ -1094,37 +1112,24 @@ class Lowering {
   // Linear attention on the integers behind its operands. Its result is a quotient: reals.
   Status LowerIntegerLinearAttention(const Node& node) {
     const Dims& dims = DimsOf(node.output(0));
-    std::array<ValueId, 3> values{};
-    std::array<ByteOperand, 3> operands;
+    std::array<StoredBytes, 3> operands;
     for (size_t i = 0; i < 3; ++i) {
-      OCTAVO_ASSIGN(const DequantizedBytes bytes, ReadDequantizedBytes(graph_, node, i));
-      OCTAVO_RETURN_IF_ERROR(RequireStored(bytes.value));
-      if (DimsOf(bytes.value).size() < 3) return Unsupported("it has no heads");
-      Storage storage = Primary(bytes.value);
-      storage.strides = NeighbouringChannels(DimsOf(bytes.value), storage.strides);
-      values[i] = bytes.value;
-      operands[i] = {OperandOf(bytes.value, storage), bytes.params.scales[0], bytes.params.zero_points[0]};
+      OCTAVO_ASSIGN(operands[i], ReadStoredBytes(node, i, 3, "it has no heads", NeighbouringChannels));
     }
-    if (ElementCount(dims) == 0 || ElementCount(DimsOf(values[1])) == 0) return Unsupported("its sums are empty");
+    const Dims& keys = DimsOf(operands[1].value);
+    if (ElementCount(dims) == 0 || ElementCount(keys) == 0) return Unsupported("its sums are empty");
     const DType dtype = ActivationType(node.output(0));
     const Dims strides = TokensOutside(dims, 1);
-    OCTAVO_ASSIGN(BoundKernel kernel, BindIntegerLinearAttention(operands[0], operands[1], operands[2],
-                                                                 {true, dtype, dims, strides, nullptr},
-                                                                 node.Float("epsilon", 1e-5f), options_.threads));
-    std::vector<Slot> slots;
-    for (size_t i = 0; i < 3; ++i) {
-      OCTAVO_ASSIGN(const Storage storage, Ensure(values[i], operands[i].operand.dtype, operands[i].operand.strides));
-      slots.push_back(SlotOf(storage));
-    }
+    OCTAVO_ASSIGN(BoundKernel kernel,
+                  BindIntegerLinearAttention(operands[0].operand, operands[1].operand, operands[2].operand,
+                                             {true, dtype, dims, strides, nullptr}, node.Float("epsilon", 1e-5f),
+                                             options_.threads));
     Step step;
     step.info = DescribeStep(node, fmt::format("LinearAttention int8 {}", FastKernelIsa()), dtype);
-    step.info.precision = "int8";
     step.kernel = std::move(kernel);
     // Queries meet sums that are wider than 8 bits: only keys times values count.
-    const Dims& keys = DimsOf(values[1]);
     plan_.info.int8_macs += ElementCount(dims) / dims.back() * keys[keys.size() - 2] * keys.back();
-    AddStep(std::move(step), std::move(slots), {SlotOf(Define(node.output(0), dtype, strides))});
-    return {};
+    return AddAttentionStep(node, std::move(step), operands, dtype, strides);
   }
 
   static Dims NeighbouringChannels(const Dims& dims, const Dims& strides) {
@@ -1434,7 +1439,7 @@ class Lowering {
   std::vector<bool> narrow_;  // by value; empty without bfloat16 kernels
   std::unordered_map<const Node*, DType> operand_types_;
   std::unordered_map<NodeId, DeferredSoftmax> attention_;  // by the node that makes its result
-  std::unordered_map<NodeId, NodeId> attention_of_;        // the nodes inside
+  std::unordered_set<NodeId> inside_attention_;
   std::unordered_map<NodeId, std::string> float_reasons_;  // why an anchor does not compute on integers
 };
 

@@ -3,11 +3,11 @@
 #include <fmt/format.h>
 #include <omp.h>
 
-#include <array>
 #include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <oneapi/dnnl/dnnl.hpp>
+#include <span>
 #include <unordered_map>
 
 #include "base/allocation_guard.h"
@@ -120,6 +120,15 @@ bool OneDnnHasBFloat16() { return OneDnnIsa().rfind("avx512_core", 0) == 0; }
 
 namespace {
 
+Status Execute(const dnnl::primitive& primitive, std::span<const dnnl_exec_arg_t> exec) {
+  // oneDNN builds a small map of the arguments inside every execution: the only allocation of a run, and its own.
+  const AllocationExemption exemption;
+  const dnnl_status_t status =
+      dnnl_primitive_execute(primitive.get(), CpuStream().get(), static_cast<int>(exec.size()), exec.data());
+  return status == dnnl_success ? Status()
+                                : InternalError(fmt::format("oneDNN failed with status {}", static_cast<int>(status)));
+}
+
 // A primitive with its arguments laid out once. Where an argument lies may change from run to run (graph inputs and
 // outputs are the caller's): handles are set only when they differ.
 struct BoundPrimitive {
@@ -154,13 +163,7 @@ struct BoundPrimitive {
       dnnl_memory_set_data_handle(a.mem.get(), handle);
       a.handle = handle;
     }
-    // oneDNN builds a small map of the arguments inside every execution: the only allocation of a run, and its own.
-    const AllocationExemption exemption;
-    const dnnl_status_t status =
-        dnnl_primitive_execute(primitive.get(), CpuStream().get(), static_cast<int>(exec.size()), exec.data());
-    return status == dnnl_success
-               ? Status()
-               : InternalError(fmt::format("oneDNN failed with status {}", static_cast<int>(status)));
+    return Execute(primitive, exec);
   }
 };
 
@@ -495,12 +498,12 @@ class ThreadedPrimitive : public IntegerPrimitive {
   }
 
   Status Run(int thread, size_t weights, const void* src, void* dst, void* scratch) override {
-    return Execute(thread, sets_[weights]->get(), src, dst, scratch);
+    return RunWith(thread, sets_[weights]->get(), src, dst, scratch);
   }
   Status RunProduct(int thread, const void* a, const void* b, void* dst, void* scratch) override {
     memory& weights = arguments_[static_cast<size_t>(thread)].weights;
     dnnl_memory_set_data_handle(weights.get(), const_cast<void*>(b));
-    return Execute(thread, weights.get(), a, dst, scratch);
+    return RunWith(thread, weights.get(), a, dst, scratch);
   }
 
  private:
@@ -508,7 +511,7 @@ class ThreadedPrimitive : public IntegerPrimitive {
     memory src, weights, dst, scratchpad;
   };
 
-  Status Execute(int thread, dnnl_memory_t weights, const void* src, void* dst, void* scratch) {
+  Status RunWith(int thread, dnnl_memory_t weights, const void* src, void* dst, void* scratch) {
     Arguments& arguments = arguments_[static_cast<size_t>(thread)];
     dnnl_memory_set_data_handle(arguments.src.get(), const_cast<void*>(src));
     dnnl_memory_set_data_handle(arguments.dst.get(), dst);
@@ -517,12 +520,7 @@ class ThreadedPrimitive : public IntegerPrimitive {
                                     {DNNL_ARG_WEIGHTS, weights},
                                     {DNNL_ARG_DST, arguments.dst.get()},
                                     {DNNL_ARG_SCRATCHPAD, arguments.scratchpad.get()}};
-    const AllocationExemption exemption;
-    const dnnl_status_t status =
-        dnnl_primitive_execute(primitive_.get(), CpuStream().get(), scratch_bytes > 0 ? 4 : 3, exec);
-    return status == dnnl_success
-               ? Status()
-               : InternalError(fmt::format("oneDNN failed with status {}", static_cast<int>(status)));
+    return Execute(primitive_, std::span(exec).first(scratch_bytes > 0 ? 4 : 3));
   }
 
   dnnl::primitive primitive_;
@@ -610,9 +608,9 @@ class OneDnnPackedProduct : public PackedProduct {
     Set(a.b, b);
     Set(a.packed, packed);
     Set(a.packing_scratchpad, scratch);
-    return Execute<3>(packing_, {{{DNNL_ARG_FROM, a.b.get()},
-                                  {DNNL_ARG_TO, a.packed.get()},
-                                  {DNNL_ARG_SCRATCHPAD, a.packing_scratchpad.get()}}});
+    const dnnl_exec_arg_t exec[] = {
+        {DNNL_ARG_FROM, a.b.get()}, {DNNL_ARG_TO, a.packed.get()}, {DNNL_ARG_SCRATCHPAD, a.packing_scratchpad.get()}};
+    return Execute(packing_, exec);
   }
 
   Status Run(int thread, const void* a_data, const void* packed, void* c, void* scratch) override {
@@ -621,10 +619,11 @@ class OneDnnPackedProduct : public PackedProduct {
     Set(a.packed, packed);
     Set(a.c, c);
     Set(a.product_scratchpad, scratch);
-    return Execute<4>(product_, {{{DNNL_ARG_SRC, a.a.get()},
-                                  {DNNL_ARG_WEIGHTS, a.packed.get()},
-                                  {DNNL_ARG_DST, a.c.get()},
-                                  {DNNL_ARG_SCRATCHPAD, a.product_scratchpad.get()}}});
+    const dnnl_exec_arg_t exec[] = {{DNNL_ARG_SRC, a.a.get()},
+                                    {DNNL_ARG_WEIGHTS, a.packed.get()},
+                                    {DNNL_ARG_DST, a.c.get()},
+                                    {DNNL_ARG_SCRATCHPAD, a.product_scratchpad.get()}};
+    return Execute(product_, exec);
   }
 
   memory::desc packed_format;
@@ -634,16 +633,6 @@ class OneDnnPackedProduct : public PackedProduct {
     memory a, b, packed, c, product_scratchpad, packing_scratchpad;
   };
   static void Set(memory& mem, const void* data) { dnnl_memory_set_data_handle(mem.get(), const_cast<void*>(data)); }
-  template <size_t kCount>
-  static Status Execute(const dnnl::primitive& primitive, const std::array<dnnl_exec_arg_t, kCount>& exec) {
-    const AllocationExemption exemption;
-    const dnnl_status_t status =
-        dnnl_primitive_execute(primitive.get(), CpuStream().get(), static_cast<int>(kCount), exec.data());
-    return status == dnnl_success
-               ? Status()
-               : InternalError(fmt::format("oneDNN failed with status {}", static_cast<int>(status)));
-  }
-
   dnnl::matmul product_;
   dnnl::reorder packing_;
   std::vector<Arguments> arguments_;

@@ -8,8 +8,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string_view>
+#include <type_traits>
+#include <utility>
 
 #include "octavo/graph.h"
 
@@ -43,6 +46,30 @@ struct BoundKernel {
   std::function<Status(const KernelArgs&)> run;
   size_t scratch_bytes = 0;
 };
+
+// A plan, once it is made, as a kernel: it says scratch_bytes() and does Run(args), which gives a Status or nothing.
+template <typename Plan>
+BoundKernel KernelOf(Plan plan) {
+  BoundKernel kernel;
+  kernel.scratch_bytes = plan.scratch_bytes();
+  kernel.run = [plan = std::move(plan)](const KernelArgs& args) {
+    if constexpr (std::is_void_v<decltype(plan.Run(args))>) {
+      plan.Run(args);
+      return Status();
+    } else {
+      return plan.Run(args);
+    }
+  };
+  return kernel;
+}
+// One that cannot be copied, as std::function would.
+template <typename Plan>
+BoundKernel KernelOf(std::shared_ptr<Plan> plan) {
+  BoundKernel kernel;
+  kernel.scratch_bytes = plan->scratch_bytes();
+  kernel.run = [plan = std::move(plan)](const KernelArgs& args) { return plan->Run(args); };
+  return kernel;
+}
 
 // Errors: an attribute or operand that the kernel does not handle; the caller adds the node's name.
 using BindFn = Result<BoundKernel> (*)(const BindContext& context);

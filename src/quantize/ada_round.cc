@@ -301,9 +301,7 @@ class LayerRounder {
       if (inputs.ok()) samples_.push_back(*std::move(inputs));  // calibration has reported the others
     }
     if (samples_.empty()) return InvalidArgument("no sample can be loaded");
-    Recipe exact = recipe_;
-    exact.biases.clear();  // they correct integers: the float model has none of them
-    OCTAVO_ASSIGN(float_, RewriteByRecipe(prepared_, exact));
+    OCTAVO_ASSIGN(float_, RewriteWithoutBiases(prepared_, recipe_));
     const std::vector<Layer> layers = FindLayers();
     for (size_t done = 0; done < layers.size();) {
       if (options_.progress) options_.progress(done, layers.size());

@@ -108,7 +108,7 @@ class RemedyTrials {
     if (!entry.kept) return entry;
     best_ = std::move(candidate);
     const size_t nodes = graph_.nodes.size();
-    OCTAVO_ASSIGN(graph_, WithoutBiases(best_));
+    OCTAVO_ASSIGN(graph_, RewriteWithoutBiases(prepared_, best_));
     OCTAVO_ASSIGN(const Target* target, FindTarget(policy_.target));
     if (graph_.nodes.size() > nodes && !target->takes_channel_factors) {
       entry.reason += fmt::format("; {} may compute {} steps more", target->name, graph_.nodes.size() - nodes);
@@ -255,7 +255,7 @@ class RemedyTrials {
     for (const ChannelShift& shift : found) rewrites.shifts.push_back(shift.recipe);
     OCTAVO_ASSIGN(Recipe candidate, Redecide(std::move(rewrites)));
     ScaleShifts(found, candidate);
-    OCTAVO_ASSIGN(const Graph shifted, WithoutBiases(candidate));
+    OCTAVO_ASSIGN(const Graph shifted, RewriteWithoutBiases(prepared_, candidate));
     candidate.biases = RoundingOfShifts(shifted, candidate);
     return candidate;
   }
@@ -264,17 +264,8 @@ class RemedyTrials {
   Recipe Rewrites() const {
     Recipe rewrites;
     rewrites.fingerprint = best_.fingerprint;
-    rewrites.deferrals = best_.deferrals;
-    rewrites.migrations = best_.migrations;
-    rewrites.rescales = best_.rescales;
-    rewrites.shifts = best_.shifts;
+    static_cast<ExactRewrites&>(rewrites) = best_;
     return rewrites;
-  }
-
-  // The float graph that is quantized. Biases make up for rounding: moments are measured without them.
-  Result<Graph> WithoutBiases(Recipe recipe) const {
-    recipe.biases.clear();
-    return RewriteByRecipe(prepared_, recipe);
   }
 
   // Ranges are those of the rewritten model: it is calibrated again.
@@ -287,10 +278,7 @@ class RemedyTrials {
     OCTAVO_ASSIGN(const Placement placement, Place(rewritten, policy_));
     OCTAVO_RETURN_IF_ERROR(EstimateRangesAnew(rewritten, placement, report.stats, ranges_, recipe));
     recipe.fingerprint = rewrites.fingerprint;
-    recipe.deferrals = std::move(rewrites.deferrals);
-    recipe.migrations = std::move(rewrites.migrations);
-    recipe.rescales = std::move(rewrites.rescales);
-    recipe.shifts = std::move(rewrites.shifts);
+    static_cast<ExactRewrites&>(recipe) = std::move(rewrites);
     return recipe;
   }
 

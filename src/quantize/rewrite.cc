@@ -372,11 +372,15 @@ Result<Graph> RewriteByRecipe(const Graph& prepared, const Recipe& recipe) {
         "the recipe is of another model (or of other input sizes); remove its \"fingerprint\" to apply it all the "
         "same");
   }
-  if (recipe.deferrals.empty() && recipe.migrations.empty() && recipe.rescales.empty() && recipe.shifts.empty() &&
-      recipe.biases.empty()) {
-    return prepared;
-  }
+  if (recipe.rewrites_nothing() && recipe.biases.empty()) return prepared;
   return Rewrite(prepared).Run(recipe);
+}
+
+Result<Graph> RewriteWithoutBiases(const Graph& prepared, const Recipe& recipe) {
+  Recipe rewrites;
+  rewrites.fingerprint = recipe.fingerprint;
+  static_cast<ExactRewrites&>(rewrites) = recipe;
+  return RewriteByRecipe(prepared, rewrites);
 }
 
 }  // namespace octavo

@@ -127,7 +127,7 @@ Result<LayerCosts> MeasureCosts(const Graph& prepared, const Recipe& recipe,
   costs.fingerprint = ModelFingerprint(prepared);
   costs.isa = IsaInUse();
   costs.threads = options.threads;
-  OCTAVO_ASSIGN(const Graph rewritten, RewriteByRecipe(prepared, RewritesOnly(recipe)));
+  OCTAVO_ASSIGN(const Graph rewritten, RewriteWithoutBiases(prepared, recipe));
   const std::vector<QuantizedLayer> layers = QuantizedLayers(rewritten, recipe);
   for (const QuantizedLayer& layer : layers) costs.layers[layer.node];
   std::vector<Profiled> profiled;

@@ -71,23 +71,10 @@ Recipe WithPrecisions(const Recipe& recipe, const Graph& rewritten, const Precis
   return changed;
 }
 
-Recipe RewritesOnly(const Recipe& recipe) {
-  Recipe rewrites = recipe;
-  rewrites.activations.clear();
-  rewrites.weights.clear();
-  rewrites.biases.clear();
-  rewrites.float_nodes.clear();
-  rewrites.notes.clear();
-  return rewrites;
-}
-
 Recipe QuantizationOnly(const Recipe& recipe) {
   Recipe quantization = recipe;
   quantization.fingerprint.clear();
-  quantization.deferrals.clear();
-  quantization.migrations.clear();
-  quantization.rescales.clear();
-  quantization.shifts.clear();
+  static_cast<ExactRewrites&>(quantization) = {};
   return quantization;
 }
 

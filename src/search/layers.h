@@ -28,10 +28,7 @@ using PrecisionOf = std::function<DType(const std::string& node)>;
 // QuantizedLayers(rewritten, recipe).
 Recipe WithPrecisions(const Recipe& recipe, const Graph& rewritten, const PrecisionOf& precision_of,
                       const std::string& reason);
-// Only the rewrites that leave the float model what it is.
-Recipe RewritesOnly(const Recipe& recipe);
-
-// What is left to do on the graph that RewritesOnly has made, for that graph.
+// What is left to do on the graph that RewriteWithoutBiases has made, for that graph.
 Recipe QuantizationOnly(const Recipe& recipe);
 
 }  // namespace octavo

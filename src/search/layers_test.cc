@@ -114,7 +114,7 @@ TEST_F(LayersTest, RewritesAndQuantizationMakeTheWhole) {
   for (ActivationRecipe& entry : recipe.activations) {
     if (entry.tensor == residual_.relu) entry.tensor += "/migrated";
   }
-  const Graph rewritten = RewriteByRecipe(prepared_, RewritesOnly(recipe)).value();
+  const Graph rewritten = RewriteWithoutBiases(prepared_, recipe).value();
   const auto whole = ApplyRecipe(prepared_, recipe);
   ASSERT_TRUE(whole.ok()) << whole.status().message();
   const auto parts = ApplyRecipe(rewritten, QuantizationOnly(recipe));

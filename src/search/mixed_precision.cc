@@ -64,7 +64,7 @@ class KeepSearch {
   using Precisions = std::map<std::string, DType>;  // of raised layers
 
   Status Prepare() {
-    OCTAVO_ASSIGN(rewritten_, RewriteByRecipe(prepared_, RewritesOnly(recipe_)));
+    OCTAVO_ASSIGN(rewritten_, RewriteWithoutBiases(prepared_, recipe_));
     quantization_ = QuantizationOnly(recipe_);
     layers_ = QuantizedLayers(rewritten_, recipe_);
     for (const Node& node : rewritten_.nodes) {

@@ -87,7 +87,7 @@ class Sensitivity {
       : prepared_(prepared), recipe_(recipe), stats_(stats), judge_(judge), options_(options) {}
 
   Result<SensitivityReport> Run() {
-    OCTAVO_ASSIGN(rewritten_, RewriteByRecipe(prepared_, RewritesOnly(recipe_)));
+    OCTAVO_ASSIGN(rewritten_, RewriteWithoutBiases(prepared_, recipe_));
     quantization_ = QuantizationOnly(recipe_);
     layers_ = QuantizedLayers(rewritten_, recipe_);
     if (layers_.empty()) return InvalidArgument("the recipe quantizes nothing");

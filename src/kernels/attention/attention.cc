@@ -370,13 +370,7 @@ Result<BoundKernel> BindFastAttention(const BindContext& context) {
   plan.conversions = ChooseRowConversions();
   plan.fns = HWY_DYNAMIC_DISPATCH(AttentionOfTarget)();
   plan.threads = std::max(1, context.threads);
-  BoundKernel kernel;
-  kernel.scratch_bytes = plan.scratch_bytes();
-  kernel.run = [plan = std::move(plan)](const KernelArgs& args) {
-    plan.Run(args);
-    return Status();
-  };
-  return kernel;
+  return KernelOf(std::move(plan));
 }
 
 }  // namespace octavo

@@ -342,13 +342,7 @@ Result<BoundKernel> BindFastGroupNorm(const BindContext& context) {
   plan.epsilon = static_cast<double>(node.Float("epsilon", 1e-5f));
   plan.threads = std::max(1, context.threads);
   plan.fns = HWY_DYNAMIC_DISPATCH(GroupNormOfTarget)(x.dtype, y.dtype);
-  BoundKernel kernel;
-  kernel.scratch_bytes = plan.scratch_bytes();
-  kernel.run = [plan = std::move(plan)](const KernelArgs& args) {
-    plan.Run(args);
-    return Status();
-  };
-  return kernel;
+  return KernelOf(std::move(plan));
 }
 
 }  // namespace octavo

@@ -223,13 +223,7 @@ Result<BoundKernel> BindFastLayerNorm(const BindContext& context) {
   plan.y_bytes = static_cast<int64_t>(SizeOf(y.dtype));
   plan.epsilon = context.node.Float("epsilon", 1e-5f);
   plan.threads = context.threads;
-  BoundKernel kernel;
-  kernel.scratch_bytes = plan.scratch_bytes();
-  kernel.run = [plan = std::move(plan)](const KernelArgs& args) {
-    plan.Run(args);
-    return Status();
-  };
-  return kernel;
+  return KernelOf(std::move(plan));
 }
 
 }  // namespace octavo

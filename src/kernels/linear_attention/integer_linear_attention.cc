@@ -386,13 +386,7 @@ Result<BoundKernel> BindIntegerLinearAttention(const ByteOperand& q, const ByteO
   OCTAVO_ASSIGN(plan.v, ByteFormOf(v));
   OCTAVO_ASSIGN(plan.scales, QuotientScalesOf(q, k, v, epsilon));
   plan.fns = HWY_DYNAMIC_DISPATCH(IntegerAttentionOfTarget)();
-  BoundKernel kernel;
-  kernel.scratch_bytes = plan.scratch_bytes();
-  kernel.run = [plan = std::move(plan)](const KernelArgs& args) {
-    plan.Run(args);
-    return Status();
-  };
-  return kernel;
+  return KernelOf(std::move(plan));
 }
 
 }  // namespace octavo

@@ -205,13 +205,7 @@ Result<BoundKernel> BindFastLinearAttention(const BindContext& context) {
                 MakeAttentionHeads(std::move(q), std::move(k), std::move(v), std::move(y), context.threads));
   plan.epsilon = context.node.Float("epsilon", 1e-5f);
   plan.fns = HWY_DYNAMIC_DISPATCH(LinearAttentionOfTarget)();
-  BoundKernel kernel;
-  kernel.scratch_bytes = plan.scratch_bytes();
-  kernel.run = [plan = std::move(plan)](const KernelArgs& args) {
-    plan.Run(args);
-    return Status();
-  };
-  return kernel;
+  return KernelOf(std::move(plan));
 }
 
 }  // namespace octavo

@@ -163,13 +163,7 @@ Result<BoundKernel> BindFastResize(const BindContext& context) {
   rows.blend_rows = HWY_DYNAMIC_DISPATCH(BlendOfTarget)(x.dtype, DType::kFloat32);
   rows.blend_pixels = HWY_DYNAMIC_DISPATCH(BlendOfTarget)(DType::kFloat32, y.dtype);
   rows.threads = std::max(1, context.threads);
-  BoundKernel kernel;
-  kernel.scratch_bytes = rows.scratch_bytes();
-  kernel.run = [rows = std::move(rows)](const KernelArgs& args) {
-    rows.Run(args);
-    return Status();
-  };
-  return kernel;
+  return KernelOf(std::move(rows));
 }
 
 }  // namespace octavo
