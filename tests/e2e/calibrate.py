@@ -1,33 +1,19 @@
 """octavo calibrate and octavo stats, end to end: shards, limits of memory, interruptions, bad input."""
-import json
-import os
-import pathlib
-import shutil
 import signal
 import struct
 import subprocess
-import tempfile
 import time
 import unittest
 
 from file_formats import RGB, float_tensor, model, node, npz_bytes, png_bytes, value_info
-from octavo_command import BINARY, ENCODER, HARD_ENCODER, SAMPLES, octavo
+from octavo_command import BINARY, ENCODER, HARD_ENCODER, SAMPLES, OctavoTest
 
 
 # AddressSanitizer keeps freed memory: what is resident says nothing then.
 SANITIZED = b"__asan_init" in BINARY.read_bytes()
 
 
-class CalibrateTest(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-calibrate-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def octavo(self, *arguments, code=0):
-        outcome = octavo(*arguments, cwd=self.folder)
-        self.assertEqual(outcome.code, code, outcome)
-        return outcome
-
+class CalibrateTest(OctavoTest):
     def refused(self, *arguments, says):
         outcome = self.octavo(*arguments, code=2)
         lines = outcome.stderr.splitlines()

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import unittest
 
-from octavo_command import ENCODER, SAMPLES, octavo
+from octavo_command import ENCODER, SAMPLES, copy_photos, octavo
 from reference import Frame, load_rgb, np, onnx, open_session, run, sqnr_db
 
 
@@ -16,10 +16,7 @@ class CheckFp16(unittest.TestCase):
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-fp16-"))
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         photos = cls.folder / "photos"
-        photos.mkdir()
-        for picture in sorted(SAMPLES.iterdir()):
-            if picture.suffix in (".png", ".jpg"):
-                shutil.copy(picture, photos)
+        copy_photos(photos)
         # Not every picture overflows: all of them judge.
         cls.data = ("--data", photos, "--check", photos, "--preprocess", "sam", "--threads", "1")
         cls.safe = cls.folder / "safe.onnx"

@@ -1,32 +1,21 @@
 """The command line, end to end, on the embedded model, the sample pictures and crafted files."""
 import json
 import os
-import pathlib
 import re
 import shutil
 import subprocess
-import tempfile
 import unittest
 
 from file_formats import (GREY, RGB, RGBA, external_tensor, float_tensor, model, node, npy_bytes, npz_bytes, png_bytes,
                           png_chunk, read_npy, read_png, value_info)
-from octavo_command import BINARY, DECODER, ENCODER, HARD_ENCODER, SAMPLES, octavo
+from octavo_command import BINARY, DECODER, ENCODER, HARD_ENCODER, SAMPLES, OctavoTest
 
 COMMANDS = ("segment", "run", "inspect", "bench", "compare")
 ASTRONAUT = SAMPLES / "astronaut.png"
 FACE = "150,8,292,200"  # the astronaut's head, in pixels of that picture
 
 
-class CommandTest(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-e2e-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def octavo(self, *arguments, code=0, **options):
-        outcome = octavo(*arguments, cwd=options.pop("cwd", self.folder), **options)
-        self.assertEqual(outcome.code, code, outcome)
-        return outcome
-
+class CommandTest(OctavoTest):
     def refused(self, *arguments, says=(), **options):
         """Exit code 2, and one line on standard error that says what is wrong."""
         outcome = self.octavo(*arguments, code=2, **options)

@@ -1,11 +1,8 @@
 #!/usr/bin/env python3
 """Statistics and ranges against NumPy and ONNX Runtime: what a model computes, and TensorRT's entropy algorithm."""
-import pathlib
-import shutil
-import tempfile
 import unittest
 
-from octavo_command import ENCODER, SAMPLES, octavo
+from octavo_command import ENCODER, SAMPLES, OctavoTest
 from reference import np, onnx
 
 HALF = 2048
@@ -37,16 +34,7 @@ def entropy_threshold(counts, exponent):
     return (best + 0.5) * 2.0**exponent
 
 
-class Estimators(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-estimators-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def octavo(self, *arguments):
-        outcome = octavo(*arguments, cwd=self.folder)
-        self.assertEqual(outcome.code, 0, outcome)
-        return outcome
-
+class Estimators(OctavoTest):
     def calibrate(self, model, *flags):
         self.octavo("calibrate", model, *flags, "-o", "a.stats")
         return self.octavo("stats", "show", "a.stats", "--json", "-").json

@@ -4,13 +4,11 @@ import json
 import os
 import pathlib
 import shlex
-import shutil
 import subprocess
-import tempfile
 import unittest
 
-from octavo_command import ENCODER, SAMPLES, octavo
-from reference import np, onnx, open_session, run, sqnr_db
+from octavo_command import ENCODER, OctavoTest, copy_photos, octavo
+from reference import np, onnx, open_session, sqnr_db
 
 
 def scales_of(path):
@@ -39,16 +37,12 @@ def conv_model(path, names=("first", "second")):
 CACHE = "TRT-8601-EntropyCalibration2\nx: 3c010a14\na: 3c810a14\nb: 3c810a14\ny: 3d010a14\n"
 
 
-class Export(unittest.TestCase):
+class Export(OctavoTest):
     @classmethod
     def setUpClass(cls):
-        cls.shared = pathlib.Path(tempfile.mkdtemp(prefix="octavo-export-"))
-        cls.addClassCleanup(shutil.rmtree, cls.shared)
+        cls.shared = cls.make_shared()
         photos = cls.shared / "photos"
-        photos.mkdir()
-        for picture in sorted(SAMPLES.iterdir()):
-            if picture.suffix in (".png", ".jpg"):
-                shutil.copy(picture, photos)
+        copy_photos(photos)
         cls.photo = sorted(photos.iterdir())[0]
         cls.stats, cls.cache = cls.shared / "nano.stats", cls.shared / "nano.cache"
         outcome = octavo("calibrate", ENCODER, "--data", photos, "--preprocess", "sam", "-o", cls.stats)
@@ -57,20 +51,10 @@ class Export(unittest.TestCase):
                          "--calibration-cache", cls.cache, "-o", cls.shared / "naive.onnx")
         assert outcome.code == 0, outcome
 
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-export-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def octavo(self, *arguments, code=0):
-        outcome = octavo(*arguments, cwd=self.folder)
-        self.assertEqual(outcome.code, code, outcome)
-        return outcome
-
     def refused(self, *arguments, output="q.onnx"):
-        outcome = self.octavo("export", *arguments, "-o", output, code=2)
-        self.assertEqual(len(outcome.stderr.strip().splitlines()), 1, outcome)
+        error = super().refused("export", *arguments, "-o", output)
         self.assertFalse((self.folder / output).exists())
-        return outcome.stderr
+        return error
 
     def outputs(self, model, *flags):
         self.octavo("run", model, self.photo, "--preprocess", "sam", "-o", "out", *flags)

@@ -6,11 +6,10 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 import unittest
 
-from octavo_command import BINARY, DECODER, ENCODER, SAMPLES, octavo
+from octavo_command import BINARY, DECODER, ENCODER, SAMPLES, OctavoTest, octavo
 from reference import np, onnx
 from quantize_test import make_model
 
@@ -18,11 +17,10 @@ from quantize_test import make_model
 PROMPTS = {"coffee.png": [{"box": [150, 60, 430, 330]}], "chelsea.png": [{"box": [80, 30, 300, 280]}, {"points": [[220, 150]]}]}
 
 
-class JudgeTest(unittest.TestCase):
+class JudgeTest(OctavoTest):
     @classmethod
     def setUpClass(cls):
-        cls.shared = pathlib.Path(tempfile.mkdtemp(prefix="octavo-judge-"))
-        cls.addClassCleanup(shutil.rmtree, cls.shared)
+        cls.shared = cls.make_shared()
         cls.photos = cls.shared / "photos"
         cls.photos.mkdir()
         for name in PROMPTS:
@@ -33,20 +31,6 @@ class JudgeTest(unittest.TestCase):
         cls.int8 = cls.shared / "int8.onnx"
         outcome = octavo("quantize", ENCODER, *cls.pictures, "--no-remedy", "all", "-o", cls.int8)
         assert outcome.code == 0, outcome
-
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-judge-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def octavo(self, *arguments, code=0):
-        outcome = octavo(*arguments, cwd=self.folder)
-        self.assertEqual(outcome.code, code, outcome)
-        return outcome
-
-    def refused(self, *arguments):
-        outcome = self.octavo(*arguments, code=2)
-        self.assertEqual(len(outcome.stderr.strip().splitlines()), 1, outcome)
-        return outcome.stderr
 
 
 class Judged(JudgeTest):

@@ -1,13 +1,10 @@
 #!/usr/bin/env python3
 """octavo quantize --keep: the fewest layers raised that keep a stated quality."""
 import json
-import pathlib
 import shutil
-import tempfile
 import unittest
 
-from octavo_command import DECODER, ENCODER, SAMPLES, octavo
-from quantize_test import make_model
+from octavo_command import DECODER, ENCODER, SAMPLES, OctavoTest
 from reference import np, onnx
 
 OUTLIER = 300
@@ -34,10 +31,9 @@ def make_planted(path):
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=7), path)
 
 
-class Keep(unittest.TestCase):
+class Keep(OctavoTest):
     def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-keep-"))
-        self.addCleanup(shutil.rmtree, self.folder)
+        super().setUp()
         make_planted(self.folder / "planted.onnx")
         self.write_data("data", 24, (4, 16))
 
@@ -47,11 +43,6 @@ class Keep(unittest.TestCase):
         for i in range(samples):
             np.savez(self.folder / name / f"{i:02}.npz", x=rng.uniform(-1, 1, shape).astype(np.float32))
 
-    def octavo(self, *arguments, code=0):
-        outcome = octavo(*arguments, cwd=self.folder)
-        self.assertEqual(outcome.code, code, outcome)
-        return outcome
-
     # Remedies would move the outlier away.
     def keep(self, *flags, output="q.onnx", code=0):
         return self.octavo("quantize", "planted.onnx", "--data", "data", "--no-remedy", "all", "--threads", "1", "-o", output,
@@ -59,10 +50,9 @@ class Keep(unittest.TestCase):
 
     def refused(self, *arguments):
         before = sorted(self.folder.iterdir())
-        outcome = self.octavo("quantize", *arguments, code=2)
-        self.assertEqual(len(outcome.stderr.strip().splitlines()), 1, outcome)
+        error = super().refused("quantize", *arguments)
         self.assertEqual(sorted(self.folder.iterdir()), before)
-        return outcome.stderr
+        return error
 
     def floats(self, recipe="q.onnx.recipe.json"):
         return [node["node"] for node in json.loads((self.folder / recipe).read_text())["float"]]

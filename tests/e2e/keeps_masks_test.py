@@ -6,23 +6,17 @@ Photographs come from ../shared/images; a user's clone has none, and then this t
 import json
 import os
 import pathlib
-import shutil
 import sys
-import tempfile
 import unittest
 
-from octavo_command import DECODER, ENCODER, HARD_ENCODER, ROOT, octavo
+from octavo_command import DECODER, ENCODER, HARD_ENCODER, ROOT, OctavoTest, octavo
 from reference import Sam, load_rgb, np
 
 IMAGES = pathlib.Path(os.environ.get("OCTAVO_SHARED", ROOT.parent / "shared")) / "images"
 CALIBRATION = "32"
 
 
-class KeepsMasks(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-masks-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-
+class KeepsMasks(OctavoTest):
     def quantize(self, encoder, *flags):
         """The JSON that `octavo quantize` gives about q.onnx, judged with the boxes of the check pictures."""
         outcome = octavo("quantize", encoder, "--data", IMAGES / "calibration", "--count", CALIBRATION, "--check",

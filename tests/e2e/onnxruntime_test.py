@@ -3,11 +3,9 @@
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 import unittest
 
-from octavo_command import DECODER, ENCODER, HARD_ENCODER, ROOT, SAMPLES, octavo
+from octavo_command import DECODER, ENCODER, HARD_ENCODER, ROOT, SAMPLES, OctavoTest
 from reference import Frame, Sam, load_rgb, np, onnx, open_session, run, sqnr_db
 
 # Both sides add up the same products in another order. Float32 has 24 bits: 6.02 * 24 = 144 dB for one rounding; a sum of
@@ -35,16 +33,7 @@ def pictures_with_boxes():
     return found
 
 
-class AgainstOnnxRuntime(unittest.TestCase):
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-ort-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def octavo(self, *arguments):
-        outcome = octavo(*arguments, cwd=self.folder)
-        self.assertEqual(outcome.code, 0, outcome)
-        return outcome
-
+class AgainstOnnxRuntime(OctavoTest):
     def run_octavo(self, model, inputs, *flags):
         given = []
         for name, value in inputs.items():

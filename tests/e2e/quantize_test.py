@@ -2,13 +2,10 @@
 """octavo quantize: what it writes, what it refuses, and that ONNX Runtime computes the same from it."""
 import json
 import os
-import pathlib
-import shutil
 import struct
-import tempfile
 import unittest
 
-from octavo_command import DECODER, ENCODER, HARD_ENCODER, SAMPLES, octavo
+from octavo_command import DECODER, ENCODER, HARD_ENCODER, SAMPLES, OctavoTest, copy_photos, octavo
 from reference import Frame, load_rgb, np, onnx, open_session, run, sqnr_db
 
 TARGETS = ("octavo", "onnxruntime", "openvino", "tensorrt")
@@ -27,34 +24,20 @@ def make_model(path, opset=13, op="Relu", **attributes):
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=7), path)
 
 
-class Quantize(unittest.TestCase):
+class Quantize(OctavoTest):
     @classmethod
     def setUpClass(cls):
-        cls.shared = pathlib.Path(tempfile.mkdtemp(prefix="octavo-quantize-"))
-        cls.addClassCleanup(shutil.rmtree, cls.shared)
+        cls.shared = cls.make_shared()
         cls.photos = cls.shared / "photos"
-        cls.photos.mkdir()
-        for picture in sorted(SAMPLES.iterdir()):
-            if picture.suffix in (".png", ".jpg"):
-                shutil.copy(picture, cls.photos)
+        copy_photos(cls.photos)
         cls.stats = cls.shared / "nano.stats"
         outcome = octavo("calibrate", ENCODER, "--data", cls.photos, "--preprocess", "sam", "-o", cls.stats)
         assert outcome.code == 0, outcome
 
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-quantize-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def octavo(self, *arguments, code=0):
-        outcome = octavo(*arguments, cwd=self.folder)
-        self.assertEqual(outcome.code, code, outcome)
-        return outcome
-
     def refused(self, *arguments):
-        outcome = self.octavo("quantize", *arguments, code=2)
-        self.assertEqual(len(outcome.stderr.strip().splitlines()), 1, outcome)
+        error = super().refused("quantize", *arguments)
         self.assertFalse((self.folder / "q.onnx").exists())
-        return outcome.stderr
+        return error
 
     def small(self, **options):
         make_model(self.folder / "small.onnx", **options)

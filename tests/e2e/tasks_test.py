@@ -8,11 +8,10 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
-from octavo_command import BINARY, octavo
+from octavo_command import BINARY, OctavoTest, octavo
 from reference import np, onnx, open_session
 
 CLASSES, STEPS = 10, 12
@@ -115,11 +114,10 @@ def divergence_of(p, q):
     return (p * np.log(np.where(p > 0, p, 1) / q))[p > 0].sum()
 
 
-class Tasks(unittest.TestCase):
+class Tasks(OctavoTest):
     @classmethod
     def setUpClass(cls):
-        cls.shared = pathlib.Path(tempfile.mkdtemp(prefix="octavo-tasks-"))
-        cls.addClassCleanup(shutil.rmtree, cls.shared)
+        cls.shared = cls.make_shared()
         cls.calibration, cls.check = cls.make_data("calibration", 16, 1), cls.make_data("check", 60, 2)
         inputs = [cls.load(path) for path in cls.check]
         for planted in (False, True):
@@ -146,20 +144,6 @@ class Tasks(unittest.TestCase):
     @staticmethod
     def load(path):
         return np.load(path)["x"]
-
-    def setUp(self):
-        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="octavo-tasks-"))
-        self.addCleanup(shutil.rmtree, self.folder)
-
-    def octavo(self, *arguments, code=0):
-        outcome = octavo(*arguments, cwd=self.folder)
-        self.assertEqual(outcome.code, code, outcome)
-        return outcome
-
-    def refused(self, *arguments):
-        outcome = self.octavo(*arguments, code=2)
-        self.assertEqual(len(outcome.stderr.strip().splitlines()), 1, outcome)
-        return outcome.stderr
 
     def judge(self, model, *flags, code=0):
         """The FP32 model and its INT8 form against it."""
