@@ -11,7 +11,7 @@
 #include "octavo/onnx.h"
 #include "octavo/reference.h"
 #include "octavo/session.h"
-#include "onnx.pb.h"
+#include "onnx/model_testing.h"
 
 namespace octavo {
 namespace {
@@ -22,36 +22,10 @@ using onnx::TensorProto;
 using testing::HasSubstr;
 using testing::Not;
 
-onnx::ValueInfoProto Declared(const std::string& name, int32_t type, const Dims& dims) {
-  onnx::ValueInfoProto info;
-  info.set_name(name);
-  auto& tensor = *info.mutable_type()->mutable_tensor_type();
-  tensor.set_elem_type(type);
-  tensor.mutable_shape();
-  for (const int64_t dim : dims) {
-    auto& added = *tensor.mutable_shape()->add_dim();
-    dim < 0 ? added.set_dim_param("batch") : added.set_dim_value(dim);
-  }
-  return info;
-}
-
-NodeProto& AddNode(ModelProto& model, const std::string& op, const std::vector<std::string>& inputs,
-                   const std::vector<std::string>& outputs, const std::string& name) {
-  NodeProto& node = *model.mutable_graph()->add_node();
-  node.set_op_type(op);
-  node.set_name(name);
-  for (const auto& input : inputs) node.add_input(input);
-  for (const auto& output : outputs) node.add_output(output);
-  return node;
-}
-
 template <typename T>
-void AddConstant(ModelProto& model, const std::string& name, int32_t type, const Dims& dims, std::vector<T> values) {
-  TensorProto& tensor = *model.mutable_graph()->add_initializer();
-  tensor.set_name(name);
-  tensor.set_data_type(type);
-  for (const int64_t dim : dims) tensor.add_dims(dim);
-  tensor.set_raw_data(values.data(), values.size() * sizeof(T));
+void AddConstant(ModelProto& model, const std::string& name, int32_t type, const Dims& dims,
+                 const std::vector<T>& values) {
+  SetRaw(AddInitializer(model, name, type, dims), values);
 }
 
 // x[batch,2] -> `op` 'node' with w -> y.
@@ -59,13 +33,13 @@ ModelProto OneNode(const std::string& op) {
   ModelProto model;
   model.set_ir_version(8);
   model.add_opset_import()->set_version(17);
-  *model.mutable_graph()->add_input() = Declared("x", TensorProto::FLOAT, {-1, 2});
+  Declare(*model.mutable_graph()->add_input(), "x", TensorProto::FLOAT, {-1, 2});
   model.mutable_graph()->add_output()->set_name("y");
   AddNode(model, op, {"x", "w"}, {"y"}, "node");
   return model;
 }
 template <typename T>
-ModelProto OneNode(const std::string& op, int32_t type, const Dims& dims, std::vector<T> values) {
+ModelProto OneNode(const std::string& op, int32_t type, const Dims& dims, const std::vector<T>& values) {
   ModelProto model = OneNode(op);
   AddConstant<T>(model, "w", type, dims, std::move(values));
   return model;
@@ -143,7 +117,8 @@ TEST(OnnxErrors, NodesThatAreNotWhole) {
     return model;
   };
   ModelProto declared = Product();
-  *declared.mutable_graph()->mutable_output(0) = Declared("y", TensorProto::INT64, {-1, 2});
+  declared.mutable_graph()->mutable_output(0)->Clear();
+  Declare(*declared.mutable_graph()->mutable_output(0), "y", TensorProto::INT64, {-1, 2});
   ModelProto cycle = Product();
   AddNode(cycle, "Add", {"y", "b"}, {"a"}, "first");
   AddNode(cycle, "Relu", {"a"}, {"b"}, "second");
@@ -159,7 +134,7 @@ TEST(OnnxErrors, NodesThatAreNotWhole) {
 
 TEST(OnnxErrors, InputsAtRunTime) {
   ModelProto model = OneNode("Add");
-  *model.mutable_graph()->add_input() = Declared("w", TensorProto::FLOAT, {-1, 2});
+  Declare(*model.mutable_graph()->add_input(), "w", TensorProto::FLOAT, {-1, 2});
   const auto zeros = [](Dims dims, DType dtype = DType::kFloat32) { return *Tensor::Zeros(dtype, std::move(dims)); };
   struct Given {
     std::string what;

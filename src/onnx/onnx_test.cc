@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/test_files.h"
 #include "onnx.pb.h"
+#include "onnx/model_testing.h"
 
 namespace octavo {
 namespace {
@@ -27,48 +28,6 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
-
-NodeProto& AddNode(ModelProto& model, const std::string& op, const std::vector<std::string>& inputs,
-                   const std::vector<std::string>& outputs, const std::string& name = "") {
-  NodeProto& node = *model.mutable_graph()->add_node();
-  node.set_op_type(op);
-  node.set_name(name);
-  for (const auto& input : inputs) node.add_input(input);
-  for (const auto& output : outputs) node.add_output(output);
-  return node;
-}
-
-TensorProto& AddInitializer(ModelProto& model, const std::string& name, int32_t type, const Dims& dims) {
-  TensorProto& tensor = *model.mutable_graph()->add_initializer();
-  tensor.set_name(name);
-  tensor.set_data_type(type);
-  for (const int64_t dim : dims) tensor.add_dims(dim);
-  return tensor;
-}
-
-template <typename T>
-void SetRaw(TensorProto& tensor, const std::vector<T>& values) {
-  tensor.set_raw_data(values.data(), values.size() * sizeof(T));
-}
-
-AttributeProto& AddAttribute(NodeProto& node, const std::string& name, AttributeProto::AttributeType type) {
-  AttributeProto& attribute = *node.add_attribute();
-  attribute.set_name(name);
-  attribute.set_type(type);
-  return attribute;
-}
-
-// A dimension of -1 is "batch".
-void Declare(onnx::ValueInfoProto& info, const std::string& name, int32_t type, const Dims& dims) {
-  info.set_name(name);
-  auto& tensor = *info.mutable_type()->mutable_tensor_type();
-  tensor.set_elem_type(type);
-  tensor.mutable_shape();
-  for (const int64_t dim : dims) {
-    auto& added = *tensor.mutable_shape()->add_dim();
-    dim < 0 ? added.set_dim_param("batch") : added.set_dim_value(dim);
-  }
-}
 
 // x[batch,2] -> MatMul 'product' by w[2,3] -> Add 'sum' of b[3] -> y[batch,3]; w is raw, b is typed.
 ModelProto TinyModel() {
