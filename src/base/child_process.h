@@ -37,8 +37,8 @@ struct ChildOutcome {
 };
 
 // Runs a program to its end; what is left of its process group then, and all of it when it passes a limit, is killed.
-// `started` is told its process group. Waits for this child alone; a host that ignores SIGCHLD takes its exit code
-// away, which is an error. Errors: those of StartChild; kIo.
+// `started` is told its process group before it begins. Waits for this child alone; a host that ignores SIGCHLD takes its exit code
+// away, which is an error. A program that is not there ends with exit code 127. Errors: kIo.
 Result<ChildOutcome> RunChild(const std::vector<std::string>& arguments, const ChildLimits& limits,
                               const std::function<void(pid_t)>& started = {});
 

@@ -105,8 +105,9 @@ class Memory(CalibrateTest):
         line = self.refused(*common, "a.stats", "--memory", "60M", says=("60 MB of memory are not enough", "need")).stderr
         least = int(line.split("need ")[1].split(" MB")[0])
         several = 0
-        # The least that is said to do is measured, and differs by a few pages from run to run.
-        for limit in (least + 2, least + 4, least + 16, least + 64):
+        # The least that is said to do is measured: the memory of the loaded model and one sample. The allocator and pages
+        # of libraries make it differ from run to run; 3 MB were seen.
+        for limit in (least + 8, least + 16, least + 64):
             report = self.octavo(*common, "a.stats", "--memory", f"{limit}M", "--json", "-").json
             self.assertEqual(self.bytes_of("a.stats"), self.bytes_of("free.stats"), limit)
             self.assertLessEqual(report["peak_memory_mb"], limit)
