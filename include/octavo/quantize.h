@@ -40,6 +40,10 @@ struct ActivationRecipe {
   float scale = kZeroRangeScale;
   int zero_point = 0;
   std::string reason;
+  // Not empty: the tensor is what this contraction makes, itself or behind a Relu, and every reader has it quantized
+  // because the target runs the contraction on integers only so (Target::quantized_results). `consumers` is empty.
+  // Other entries of the tensor have the same parameters and share the pair.
+  std::string result_of{};
 };
 
 // How far an integer may lie from its weight rounded to nearest.
@@ -196,12 +200,11 @@ Result<CalibrationCache> MakeCalibrationCache(const Graph& prepared, const Stats
 // A recipe as JSON: one decision per line.
 //   {"octavo_recipe": 1, "fingerprint": "...", "target": "...", "preset": "...", "estimator": "...",
 //    "activations": [{"tensor", "consumers": "all" or [..], "dtype": "uint8" or "int8", "scale", "zero_point",
-//    "reason"}], "weights": [{"node", "input", "dtype": "int8", "axis": number or null, "scales": [..], "reason"}],
-//    "float": [{"node", "precision": "fp32", "bf16" or "fp16", "reason"}],
-//    "remedies": [{"remedy", "kept", "sqnr_db", "gain_db", "reason"}],
-//    "deferrals": [{"node"}], "migrations": [{"tensor", "consumers": [..], "dims": [..], "factors": [..]}],
-//    "rescales": [{"node", "input", "dims": [..], "factors": [..]}],
-//    "shifts": [{"tensor", "consumers": "all" or [..], "values": [..]}], "biases": [{"node", "values": [..]}]}
+//    "result_of", "reason"}], "weights": [{"node", "input", "dtype": "int8", "axis": number or null, "scales": [..],
+//    "reason"}], "float": [{"node", "precision": "fp32", "bf16" or "fp16", "reason"}], "remedies": [{"remedy", "kept",
+//    "sqnr_db", "gain_db", "reason"}], "deferrals": [{"node"}], "migrations": [{"tensor", "consumers": [..], "dims":
+//    [..], "factors": [..]}], "rescales": [{"node", "input", "dims": [..], "factors": [..]}], "shifts": [{"tensor",
+//    "consumers": "all" or [..], "values": [..]}], "biases": [{"node", "values": [..]}]}
 // A weight may have "offsets", two elements a letter: 'A' + 5 (first + 2) + (second + 2); the last of an odd number is
 // 'a' + (offset + 2).
 // Without "fingerprint" it is taken for any model that has the names; without "precision" a node is fp32. Reading gives

@@ -21,6 +21,11 @@ struct Target {
   bool quantize_residuals = false;
   // The inputs of a Concat whose output is quantized are quantized too, with the output's scale.
   bool share_concat_scale = false;
+  // Contractions that run on integers only with a Q alone behind them, itself or behind a Relu: their results are
+  // quantized for every reader.
+  std::span<const std::string_view> quantized_results = {};
+  // A bias beside a quantized Gemm or MatMul keeps it float, unless it is an Add of its own that does not fuse.
+  bool biases_apart = false;
   // A Mul or Add per channel before a Q is part of the step that makes its operand; else it may be a step of its own.
   bool takes_channel_factors = false;
   // A node computes in float16 where its tensors are float16, not where they were rounded to it.
@@ -35,6 +40,7 @@ struct Target {
 
   bool Commutes(std::string_view op) const;
   bool KeepsFloat(std::string_view op) const;
+  bool QuantizesResult(std::string_view op) const;
 };
 
 // All targets; the first is the default.

@@ -98,7 +98,10 @@ class HalfRoundings {
       is_anchor_[static_cast<size_t>(group.anchor)] = true;
       MarkOnIntegers(group.anchor, group.output);
       if (group.bias != kNoValue) MarkOnIntegers(uses_[static_cast<size_t>(anchor.output(0))].front(), group.output);
-      for (const PostOp& op : group.post_ops) MarkOnIntegers(op.node, group.output);
+      for (const PostOp& op : group.post_ops) {
+        MarkOnIntegers(op.node, group.output);
+        if (op.kind == PostOpKind::kRound) MarkOnIntegers(op.dequantize, group.output);
+      }
     }
   }
 

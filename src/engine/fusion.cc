@@ -4,6 +4,8 @@
 #include <array>
 #include <string_view>
 
+#include "graph/quantization.h"
+
 namespace octavo {
 
 namespace {
@@ -33,7 +35,34 @@ bool IsPerChannelConstant(const Graph& graph, ValueId value, const Dims& dims, s
   return ElementCount(v.dims) == dims[channel_axis];
 }
 
+const Node* DequantizeOf(const Graph& graph, ValueId value) {
+  const NodeId producer = value == kNoValue ? kNoNode : graph.value(value).producer;
+  return producer != kNoNode && IsDequantize(graph.node(producer)) ? &graph.node(producer) : nullptr;
+}
+
+// A product of dequantized activations and dequantized constants.
+bool MultipliesIntegers(const Graph& graph, const Node& anchor) {
+  const Node *source = DequantizeOf(graph, anchor.input(0)), *weights = DequantizeOf(graph, anchor.input(1));
+  return source != nullptr && weights != nullptr && graph.value(weights->input(0)).is_constant();
+}
+
+// The DequantizeLinear that alone reads `quantize` and undoes it in 8 bits with one constant scale; else kNoNode.
+NodeId RoundingPair(const Graph& graph, const std::vector<std::vector<NodeId>>& uses, const Node& quantize) {
+  if (!IsQuantize(quantize) || graph.IsOutput(quantize.output(0))) return kNoNode;
+  const std::vector<NodeId>& readers = uses[static_cast<size_t>(quantize.output(0))];
+  if (readers.size() != 1 || !IsDequantize(graph.node(readers[0]))) return kNoNode;
+  const Result<QuantizeParams> to = QuantizeParamsOf(graph, quantize),
+                               from = QuantizeParamsOf(graph, graph.node(readers[0]));
+  const bool undoes = to.ok() && from.ok() && to->per_tensor() && SizeOf(to->dtype) == 1 &&
+                      from->scales == to->scales && from->zero_points == to->zero_points;
+  return undoes ? readers[0] : kNoNode;
+}
+
 }  // namespace
+
+bool FusionGroup::rounds() const {
+  return std::any_of(post_ops.begin(), post_ops.end(), [](const PostOp& op) { return op.kind == PostOpKind::kRound; });
+}
 
 bool IsPlainGemm(const Node& gemm) {
   return gemm.Float("alpha", 1.0f) == 1.0f && (gemm.Float("beta", 1.0f) == 1.0f || !gemm.has_input(2)) &&
@@ -67,12 +96,21 @@ std::vector<FusionGroup> FuseEpilogues(const Graph& graph) {
     group.output = anchor.output(0);
     const Dims& dims = graph.value(group.output).dims;
     const bool has_bias = anchor.has_input(2);
+    const bool on_integers = MultipliesIntegers(graph, anchor);
+    FusionGroup whole = group;  // up to the last post-op that is no rounding
+    std::vector<NodeId> absorbed;
     while (group.post_ops.size() < kMaxPostOps) {
       const auto& readers = uses[static_cast<size_t>(group.output)];
       if (readers.size() != 1 || graph.IsOutput(group.output)) break;
       const NodeId next_id = readers[0];
       const Node& next = graph.node(next_id);
       if (taken[static_cast<size_t>(next_id)] || graph.value(next.output(0)).dims != dims) break;
+      if (const NodeId dequantize = on_integers ? RoundingPair(graph, uses, next) : kNoNode; dequantize != kNoNode) {
+        group.post_ops.push_back({PostOpKind::kRound, next_id, kNoValue, dequantize});
+        group.last = dequantize;
+        group.output = graph.node(dequantize).output(0);
+        continue;
+      }
       if (graph.value(next.output(0)).dtype != DType::kFloat32) break;
       if (next.domain.empty() && (next.op == "Add" || next.op == "Mul") && next.inputs.size() == 2) {
         const ValueId other = next.input(0) == group.output ? next.input(1) : next.input(0);
@@ -94,11 +132,14 @@ std::vector<FusionGroup> FuseEpilogues(const Graph& graph) {
       } else {
         break;
       }
-      taken[static_cast<size_t>(next_id)] = true;
+      absorbed.push_back(next_id);
       group.last = next_id;
       group.output = next.output(0);
+      whole = group;
     }
-    groups.push_back(std::move(group));
+    // A pair at the end is not part of it: the integers are what is kept in memory.
+    for (const NodeId id : absorbed) taken[static_cast<size_t>(id)] = true;
+    groups.push_back(std::move(whole));
   }
   return groups;
 }

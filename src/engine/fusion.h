@@ -7,12 +7,15 @@
 
 namespace octavo {
 
-enum class PostOpKind : uint8_t { kUnary, kAdd, kMul };
+// kRound: a QuantizeLinear and the DequantizeLinear that alone reads it, between a contraction on integers and what
+// follows; the result goes on rounded, without a way through memory.
+enum class PostOpKind : uint8_t { kUnary, kAdd, kMul, kRound };
 
 struct PostOp {
   PostOpKind kind;
-  NodeId node = kNoNode;       // the node absorbed
-  ValueId operand = kNoValue;  // the other operand of kAdd and kMul
+  NodeId node = kNoNode;        // the node absorbed
+  ValueId operand = kNoValue;   // the other operand of kAdd and kMul
+  NodeId dequantize = kNoNode;  // of kRound
 };
 
 // A node with the elementwise nodes that follow it. The group computes `output` and stands, in the order of
@@ -23,6 +26,8 @@ struct FusionGroup {
   std::vector<PostOp> post_ops;
   NodeId last = kNoNode;
   ValueId output = kNoValue;
+
+  bool rounds() const;  // some post-op is kRound: only kernels on integers take the group along
 };
 
 // One group per Conv, ConvTranspose, Gemm and MatMul of the graph (also those that absorb nothing).

@@ -163,6 +163,50 @@ TEST(IntegerLowering, ResidualsAndSeveralReaders) {
   EXPECT_EQ(ran.plan.unfused.size(), 1u);
 }
 
+// Q and DQ between a convolution and what follows are part of its step: the bits are those of steps of their own, which
+// they are where the integers are an output, too.
+TEST(IntegerLowering, RoundsOnTheWay) {
+  size_t steps[2] = {};
+  Ran ran[2];
+  for (const bool apart : {false, true}) {
+    QuantizedGraph g({1, 16, 9, 9});
+    const ValueId skip = g.Fake(g.x, 0.04f, 77);
+    const ValueId q1 = g.Q8(
+        g.Op("Conv", {g.Fake(g.x), g.Weights({16, 16, 1, 1}, 0), g.Floats(std::vector<float>(16, 0.1f))}), 0.05f, 130);
+    const ValueId hidden = g.Fake(g.Op("HardSwish", {g.D8(q1, 0.05f, 130)}), 0.06f, 5);
+    const ValueId q2 = g.Q8(g.Op("Conv", {hidden, g.Weights({16, 16, 1, 1}, 0)}), 0.07f);
+    const ValueId sum = g.Op("Add", {skip, g.D8(q2, 0.07f)});
+    g.Output(g.Op("Conv", {g.Fake(sum, 0.08f), g.Weights({8, 16, 1, 1}, 0)}));
+    if (apart) {
+      g.Output(q1);
+      g.Output(q2);
+    }
+    const size_t i = apart ? 1 : 0;
+    ran[i] = RunSession(g.graph, g.Normal({1, 16, 9, 9}));
+    ASSERT_FALSE(ran[i].outputs.empty());
+    steps[i] = ran[i].plan.steps.size();
+    EXPECT_EQ(ran[i].plan.int8_macs_share(), 1.0);
+    const auto has_round = [](const StepInfo& step) { return step.op.find("+Round") != std::string::npos; };
+    EXPECT_EQ(std::count_if(ran[i].plan.steps.begin(), ran[i].plan.steps.end(), has_round), apart ? 0 : 2);
+  }
+  EXPECT_LT(steps[0], steps[1]);
+  ExpectSameBits({ran[0].outputs[0]}, {ran[1].outputs[0]}, "rounded on the way");
+}
+
+// The pair's scales differ, others read the integers, or the product has a form for floats alone: nothing is left out.
+TEST(IntegerLowering, PairsThatCannotBeRoundedOnTheWay) {
+  for (const int form : {0, 1, 2}) {
+    QuantizedGraph g(form == 2 ? Dims{1, 4, 3, 3, 3} : Dims{1, 4, 9, 9});
+    const Dims kernel = form == 2 ? Dims{4, 4, 1, 1, 1} : Dims{4, 4, 1, 1};
+    const ValueId q = g.Q8(g.Op("Conv", {g.Fake(g.x), g.Weights(kernel, 0)}), 0.05f, 130);
+    const ValueId y = g.Op("Relu", {g.D8(q, form == 0 ? 0.06f : 0.05f, 130)});
+    g.Output(g.Op("Tanh", {y}));
+    if (form == 1) g.Output(g.Op("Sigmoid", {g.D8(q, 0.1f)}));
+    // A step of 0.06 at most where a sum lies next to a tie.
+    ExpectInteger(g, 0.0601f, form == 2 ? 0 : 1);
+  }
+}
+
 TEST(IntegerLowering, FloatReadersAndQuantizedOutputs) {
   QuantizedGraph g({1, 8, 6, 6});
   const ValueId conv = g.Op("Conv", {g.Fake(g.x), g.Weights({8, 8, 1, 1}, 0)});

@@ -352,10 +352,12 @@ class Lowering {
       if (integer.ok() || integer.code() != ErrorCode::kUnsupported) return integer;
       float_reasons_[group.anchor] = integer.message();
       OCTAVO_RETURN_IF_ERROR(RequireReals(anchor));
-      for (const auto& op : group.post_ops) OCTAVO_RETURN_IF_ERROR(RequireReals(graph_.node(op.node)));
-      Status status =
-          anchor.op == "Conv" || anchor.op == "ConvTranspose" ? LowerConvolution(group) : LowerProduct(group);
-      if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
+      if (!group.rounds()) {
+        for (const auto& op : group.post_ops) OCTAVO_RETURN_IF_ERROR(RequireReals(graph_.node(op.node)));
+        Status status =
+            anchor.op == "Conv" || anchor.op == "ConvTranspose" ? LowerConvolution(group) : LowerProduct(group);
+        if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
+      }
     }
     // No fused kernel: member by member.
     OCTAVO_RETURN_IF_ERROR(LowerAnchorAlone(group));
@@ -699,17 +701,19 @@ class Lowering {
 
   // Makes the real values behind DequantizeLinear nodes that `reader` reads.
   Status RequireReals(const Node& reader) {
-    for (const ValueId input : reader.inputs) {
-      if (input == kNoValue || !storages_[static_cast<size_t>(input)].empty()) continue;
-      const NodeId producer = graph_.value(input).producer;
-      if (producer == kNoNode || !IsDequantize(graph_.node(producer))) continue;
-      const Node& dequantize = graph_.node(producer);
-      const auto reason = float_reasons_.find(static_cast<NodeId>(&reader - graph_.nodes.data()));
-      NoteUnfused(dequantize, fmt::format("{} computes in float{}", graph_.Describe(reader),
-                                          reason == float_reasons_.end() ? "" : ": " + reason->second));
-      OCTAVO_RETURN_IF_ERROR(MakeReal(dequantize));
-    }
+    for (const ValueId input : reader.inputs) OCTAVO_RETURN_IF_ERROR(RequireReal(input, reader));
     return {};
+  }
+
+  Status RequireReal(ValueId input, const Node& reader) {
+    if (input == kNoValue || !storages_[static_cast<size_t>(input)].empty()) return {};
+    const NodeId producer = graph_.value(input).producer;
+    if (producer == kNoNode || !IsDequantize(graph_.node(producer))) return {};
+    const Node& dequantize = graph_.node(producer);
+    const auto reason = float_reasons_.find(static_cast<NodeId>(&reader - graph_.nodes.data()));
+    NoteUnfused(dequantize, fmt::format("{} computes in float{}", graph_.Describe(reader),
+                                        reason == float_reasons_.end() ? "" : ": " + reason->second));
+    return MakeReal(dequantize);
   }
 
   Status MakeReal(const Node& dequantize) {
@@ -791,9 +795,13 @@ class Lowering {
     }
     for (const auto& op : group.post_ops) {
       const Node& node = graph_.node(op.node);
-      result.names += "+" + node.op;
+      result.names += op.kind == PostOpKind::kRound ? "+Round" : "+" + node.op;
       EpilogueStage stage;
-      if (op.kind == PostOpKind::kUnary) {
+      if (op.kind == PostOpKind::kRound) {
+        OCTAVO_ASSIGN(const QuantizeParams params, QuantizeParamsOf(graph_, node));
+        stage.kind = EpilogueStage::Kind::kRound;
+        stage.rounding = {params.dtype, params.scales[0], params.zero_points[0]};
+      } else if (op.kind == PostOpKind::kUnary) {
         OCTAVO_ASSIGN(stage.unary, FindRowFunction(graph_, node));
       } else if (graph_.value(op.operand).dims != DimsOf(group.output)) {
         stage.kind = op.kind == PostOpKind::kAdd ? EpilogueStage::Kind::kAddChannel : EpilogueStage::Kind::kMulChannel;
@@ -850,7 +858,7 @@ class Lowering {
         return {};
       }
     }
-    OCTAVO_RETURN_IF_ERROR(RequireReals(reader));
+    OCTAVO_RETURN_IF_ERROR(RequireReal(value, reader));  // its other input is what the group makes
     OCTAVO_ASSIGN(const Storage storage, Ensure(value, Primary(value).dtype, strides));
     result.operands.push_back(SlotOf(storage));
     result.epilogue.operands.push_back({storage.dtype, 1, 0});

@@ -94,6 +94,11 @@ TEST(LintLayerRules, FloatResultsInOnnxRuntime) {
   // The Q's range begins below zero: the Relu is no part of it.
   ExpectCase(
       {.rule = "float-result", .bad = ConvThen({"Relu"}, 3), .near = ConvThen({"Relu"}, 0), .target = "onnxruntime"});
+  // The Q moves back through what only moves elements.
+  ExpectCase({.rule = "float-result",
+              .bad = ConvThen({"Relu", "Flatten"}, 0),
+              .near = ConvThen({"Relu", "Transpose", "Transpose"}, 0),
+              .target = "onnxruntime"});
   const auto clipped = [](float low) {
     return [=](G& g) {
       const ValueId y = g.Op("Clip", {g.Conv(g.Pair(g.Image())), g.Scalar(low), g.Scalar(1000)});
@@ -101,13 +106,50 @@ TEST(LintLayerRules, FloatResultsInOnnxRuntime) {
     };
   };
   ExpectCase({.rule = "float-result", .bad = clipped(-1), .near = clipped(-64), .target = "onnxruntime"});
-  const auto gemm = [](bool quantized) {
+}
+
+// What ONNX Runtime 1.32 was seen to fuse.
+TEST(LintLayerRules, FloatResultsOfProductsInOnnxRuntime) {
+  enum class Bias { kNone, kFloat, kInteger };
+  const auto gemm = [](Bias bias, bool quantized, float beta = 1) {
     return [=](G& g) {
-      const ValueId y = g.Op("Gemm", {g.Pair(g.Input("x", {4, 16})), g.Weights({16, 16}, 1)});
+      std::vector<ValueId> inputs = {g.Pair(g.Input("x", {4, 16})), g.Weights({16, 16}, 1)};
+      if (bias == Bias::kFloat) inputs.push_back(g.Random({16}));
+      if (bias == Bias::kInteger) {
+        inputs.push_back(g.Op("DequantizeLinear", {g.Integers(DType::kInt32, {16}, 7), g.Scalar(0.005f)}));
+      }
+      const ValueId y = g.Op("Gemm", inputs, {{"beta", beta}});
       g.Done({quantized ? g.Pair(y) : y});
     };
   };
-  ExpectCase({.rule = "float-result", .bad = gemm(false), .near = gemm(true), .target = "onnxruntime"});
+  for (const auto& near : {gemm(Bias::kFloat, true), gemm(Bias::kNone, false), gemm(Bias::kInteger, false)}) {
+    ExpectCase({.rule = "float-result", .bad = gemm(Bias::kFloat, false), .near = near, .target = "onnxruntime"});
+  }
+  ExpectCase({.rule = "float-result",
+              .bad = gemm(Bias::kInteger, false, 0.5f),
+              .near = gemm(Bias::kInteger, true),
+              .target = "onnxruntime"});
+  const auto matmul = [](Dims x, Dims bias, bool quantized = false) {
+    return [=](G& g) {
+      const ValueId y = g.Op("MatMul", {g.Pair(g.Input("x", x)), g.Weights({16, 16}, 1)});
+      const ValueId sum = g.Op("Add", {g.Random(bias), y});
+      g.Done({quantized ? g.Pair(sum) : sum});
+    };
+  };
+  const auto expect = [&](const std::function<void(G&)>& bad, const std::function<void(G&)>& near) {
+    ExpectCase({.rule = "float-result", .bad = bad, .near = near, .target = "onnxruntime"});
+  };
+  expect(matmul({4, 16}, {16}), matmul({4, 16}, {16}, true));
+  expect(matmul({4, 16}, {1, 16}), matmul({4, 16}, {1}));
+  expect(matmul({2, 4, 16}, {16}), matmul({2, 4, 16}, {1, 16}));
+  expect(matmul({2, 4, 16}, {16}), matmul({-1, 4, 16}, {16}));
+  const auto rectified = [](Dims x) {
+    return [=](G& g) {
+      const ValueId y = g.Op("MatMul", {g.Pair(g.Input("x", x)), g.Weights({16, 16}, 1)});
+      g.Done({g.Pair(g.Op("Relu", {g.Op("Add", {y, g.Random({16})})}), 0.5f, 0, DType::kUInt8)});
+    };
+  };
+  expect(rectified({2, 4, 16}), rectified({4, 16}));
 }
 
 TEST(LintLayerRules, SharedInt8InOnnxRuntime) {

@@ -83,14 +83,54 @@ bool Covers(const FloatRange& range, const WrittenParameters& q) {
   return range.low <= low && range.high >= high;
 }
 
-// Conv and Gemm become QLinearConv and QGemm together with a Q alone behind them; MatMul needs none.
+// How many such ops are looked through; exports have one to three in a row.
+constexpr int kMaxSteps = 8;
+
+// Ops that ONNX Runtime's QDQPropagationTransformer moves a Q back through.
+bool LetsQuantizePass(const Node& node) {
+  constexpr std::array<std::string_view, 6> kOps = {"MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"};
+  return node.domain.empty() && std::find(kOps.begin(), kOps.end(), node.op) != kOps.end();
+}
+
+// The constant vector added to a MatMul's result that ONNX Runtime's optimizer makes a Gemm's bias of: of as many
+// elements as columns, and beyond matrices of one axis where all sizes are known. The Add's result; else kNoValue.
+ValueId FusedSum(const LintContext& context, const Node& matmul) {
+  const ValueId product = matmul.output(0);
+  const auto& graph = context.graph;
+  if (product == kNoValue || context.quantized.readers(product).size() != 1 || context.quantized.IsOutput(product)) {
+    return kNoValue;
+  }
+  const Node& add = graph.node(context.quantized.readers(product)[0]);
+  if (!add.Is("Add") || context.quantized.OperandBesideConstant(add) != product) return kNoValue;
+  const ValueId bias = add.input(add.input(0) == product ? 1 : 0);
+  const Dims *dims = context.quantized.StaticDims(product), *vector = context.quantized.StaticDims(bias);
+  if (dims == nullptr || vector == nullptr || dims->size() < 2 || vector->empty()) return kNoValue;
+  const bool sizes_known = std::all_of(graph.inputs.begin(), graph.inputs.end(),
+                                       [&](ValueId input) { return graph.value(input).has_static_shape(); });
+  const bool fits =
+      vector->back() == dims->back() && (dims->size() == 2 ? vector->size() <= 2 : vector->size() == 1 && sizes_known);
+  return fits ? add.output(0) : kNoValue;
+}
+
+// What must have a Q alone behind it, lest the product runs in float; kNoValue where nothing must.
+ValueId ResultToQuantize(const LintContext& context, const Node& node) {
+  if (node.Is("Conv")) return node.output(0);
+  if (node.Is("MatMul")) return FusedSum(context, node);
+  if (!node.Is("Gemm") || !node.has_input(2)) return kNoValue;
+  const Node* bias = context.quantized.Producer(node.input(2));
+  const bool is_integer = bias != nullptr && IsDequantize(*bias) && node.Float("beta", 1) == 1;
+  return is_integer ? kNoValue : node.output(0);
+}
+
+// Conv becomes QLinearConv together with a Q alone behind it; MatMul and Gemm need one only for a float bias.
 void CheckFloatResult(const LintContext& context, LintReporter& reporter) {
   for (size_t n = 0; n < context.graph.nodes.size(); ++n) {
     const auto id = static_cast<NodeId>(n);
     const Node& node = context.graph.nodes[n];
-    if (node.removed || !context.quantized.IsQuantizedContraction(id) || !(node.Is("Conv") || node.Is("Gemm")))
-      continue;
-    ValueId result = node.output(0);
+    if (node.removed || !context.quantized.IsQuantizedContraction(id)) continue;
+    ValueId result = ResultToQuantize(context, node);
+    if (result == kNoValue) continue;
+    const ValueId made = result;
     std::optional<FloatRange> bounds;
     const auto only_reader = [&]() -> const Node* {
       const bool one =
@@ -98,7 +138,13 @@ void CheckFloatResult(const LintContext& context, LintReporter& reporter) {
       return one ? &context.graph.node(context.quantized.readers(result)[0]) : nullptr;
     };
     const Node* reader = only_reader();
-    if (reader != nullptr && (bounds = Bounds(context.graph, *reader))) {
+    // The Gemm that is made of a MatMul stands between Reshapes beyond matrices: no Relu or Clip joins it there.
+    const bool joins = !node.Is("MatMul") || context.quantized.Rank(made) == 2;
+    if (joins && reader != nullptr && (bounds = Bounds(context.graph, *reader))) {
+      result = reader->output(0);
+      reader = only_reader();
+    }
+    for (int step = 0; step < kMaxSteps && reader != nullptr && LetsQuantizePass(*reader); ++step) {
       result = reader->output(0);
       reader = only_reader();
     }
@@ -106,12 +152,12 @@ void CheckFloatResult(const LintContext& context, LintReporter& reporter) {
       const WrittenParameters& parameters = context.quantized.Parameters(context.quantized.readers(result)[0]);
       if (!parameters.per_channel() && (!bounds || Covers(*bounds, parameters))) continue;
     }
-    const Node* first = context.quantized.readers(node.output(0)).empty()
-                            ? nullptr
-                            : &context.graph.node(context.quantized.readers(node.output(0))[0]);
-    reporter.Add(id, node.output(0),
-                 first == nullptr ? "its result is an output, in float"
-                                  : "its result goes to " + context.graph.Describe(*first) + ", not to a Q alone");
+    const Node* first =
+        context.quantized.readers(made).empty() ? nullptr : &context.graph.node(context.quantized.readers(made)[0]);
+    const std::string what = made == node.output(0) ? "its result " : "its bias makes it a Gemm, whose result ";
+    reporter.Add(id, made,
+                 first == nullptr ? what + "is an output, in float"
+                                  : what + "goes to " + context.graph.Describe(*first) + ", not to a Q alone");
   }
 }
 
@@ -162,7 +208,10 @@ void CheckNoInt8Form(const LintContext& context, LintReporter& reporter) {
   for (size_t n = 0; n < context.graph.nodes.size(); ++n) {
     const auto id = static_cast<NodeId>(n);
     const Node& node = context.graph.nodes[n];
-    if (node.removed || !node.Is("ConvTranspose") || !context.quantized.IsQuantizedContraction(id)) continue;
+    // To the target's table it is no contraction: nobody asks whether it is a quantized one.
+    if (node.removed || !node.Is("ConvTranspose") || !node.has_input(0) || !node.has_input(1)) continue;
+    const auto is_quantized = [&](ValueId operand) { return context.quantized.DequantizeBehind(operand) != kNoNode; };
+    if (!is_quantized(node.input(0)) || !is_quantized(node.input(1))) continue;
     reporter.Add(id, node.output(0), "ConvTranspose has no form on integers there");
   }
 }
@@ -265,10 +314,12 @@ constexpr LintRule kRules[] = {
     {{.id = "float-result",
       .effect = LintEffect::kSilentFloat,
       .onnxruntime = kWarning,
-      .title = "a Conv or Gemm with no Q alone behind it",
-      .mend = "quantize its result, behind a Relu or Clip that the Q's range covers; or leave the layer float",
-      .source = "ONNX Runtime's QDQ selectors, ConvNodeGroupSelector and GemmNodeGroupSelector; 1.32 leaves such a "
-                "Conv in float (measured)"},
+      .title = "a Conv, or a product with a float bias, with no Q alone behind it",
+      .mend = "quantize its result, behind a Relu or Clip that the Q's range covers; or leave the layer float; a bias "
+              "may be an Add of its own of two axes instead (octavo quantize --target onnxruntime does both)",
+      .source =
+          "ONNX Runtime's QDQ selectors, ConvNodeGroupSelector and GemmNodeGroupSelector, and its MatMulAddFusion "
+          "before them; 1.32 leaves such a Conv, Gemm or MatMul in float (measured)"},
      CheckFloatResult},
     {{.id = "shared-int8",
       .effect = LintEffect::kSilentFloat,

@@ -5,7 +5,8 @@
 // 16 bits:
 //   x ----------------> Conv          x -> Cast(bfloat16) -> Cast(float32) -> Conv
 //   w (float32) --------/          ->   w (bfloat16) ------> Cast(float32) --/
-// One pair per tensor and type, shared by the nodes that want it. For a strongly typed target half_islands.h has what
+// One pair per tensor and type, shared by the nodes that want it. A quantized result has one pair for all its readers,
+// which other entries of the tensor share. For a strongly typed target half_islands.h has what
 // float16 becomes.
 #include <fmt/format.h>
 
@@ -22,6 +23,7 @@
 #include "octavo/quantize.h"
 #include "octavo/targets.h"
 #include "octavo/version.h"
+#include "quantize/biases_apart.h"
 #include "quantize/half_islands.h"
 #include "quantize/opset.h"
 #include "quantize/recipe_hash.h"
@@ -39,9 +41,12 @@ class RecipeApplier {
     original_count_ = graph_.nodes.size();
     uses_ = graph_.Uses();
     for (size_t n = 0; n < original_count_; ++n) node_of_.emplace(graph_.nodes[n].name, static_cast<NodeId>(n));
-    for (const ActivationRecipe& entry : recipe_.activations) {
-      const Status status = ApplyActivation(entry);
-      if (!status.ok()) return status.WithPrefix("recipe, tensor " + Quote(entry.tensor) + ": ");
+    for (const bool results : {true, false}) {
+      for (const ActivationRecipe& entry : recipe_.activations) {
+        if (entry.result_of.empty() == results) continue;
+        const Status status = ApplyActivation(entry);
+        if (!status.ok()) return status.WithPrefix("recipe, tensor " + Quote(entry.tensor) + ": ");
+      }
     }
     for (const WeightRecipe& entry : recipe_.weights) {
       const Status status = ApplyWeight(entry);
@@ -49,6 +54,7 @@ class RecipeApplier {
     }
     const auto target = FindTarget(recipe_.target);
     makes_islands_ = target.ok() && (*target)->half_islands;
+    if (target.ok() && (*target)->biases_apart) OCTAVO_RETURN_IF_ERROR(MoveBiasesApart(graph_));
     for (const FloatRecipe& entry : recipe_.float_nodes) {
       const Status status = ApplyFloat(entry);
       if (!status.ok()) return status.WithPrefix("recipe, float node " + Quote(entry.node) + ": ");
@@ -78,14 +84,32 @@ class RecipeApplier {
     if (value.is_constant()) return InvalidArgument("it is constant: constants belong under \"weights\"");
     OCTAVO_RETURN_IF_ERROR(CheckActivation(entry));
     OCTAVO_ASSIGN(const std::vector<NodeId> consumers, ConsumersOf(entry, tensor));
-    const ValueId dequantized = AddPair(entry, tensor);
+    if (!entry.result_of.empty()) return ApplyResult(entry, tensor, consumers);
+    const auto result = results_.find(tensor);
+    if (result != results_.end()) OCTAVO_RETURN_IF_ERROR(CheckEqual(entry, *result->second));
+    const ValueId dequantized = result != results_.end() ? kNoValue : AddPair(entry, tensor);
     for (const NodeId consumer : consumers) {
       if (!claimed_.emplace(tensor, consumer).second) {
         return InvalidArgument("node " + Quote(graph_.node(consumer).name) + " reads it quantized twice");
       }
-      Redirect(consumer, tensor, dequantized);
+      if (dequantized != kNoValue) Redirect(consumer, tensor, dequantized);
     }
     return {};
+  }
+
+  Status ApplyResult(const ActivationRecipe& entry, ValueId tensor, const std::vector<NodeId>& readers) {
+    OCTAVO_RETURN_IF_ERROR(FindNode(entry.result_of).status());
+    if (!results_.emplace(tensor, &entry).second) return InvalidArgument("it is a quantized result twice");
+    const ValueId dequantized = AddPair(entry, tensor);
+    dequantized_results_.insert(dequantized);
+    for (const NodeId reader : readers) Redirect(reader, tensor, dequantized);
+    return {};
+  }
+
+  static Status CheckEqual(const ActivationRecipe& entry, const ActivationRecipe& result) {
+    const bool equal =
+        entry.dtype == result.dtype && entry.scale == result.scale && entry.zero_point == result.zero_point;
+    return equal ? Status() : InvalidArgument("it has one scale as a result, another one as an operand");
   }
 
   static Status CheckActivation(const ActivationRecipe& entry) {
@@ -241,7 +265,8 @@ class RecipeApplier {
     const auto key = std::make_pair(operand, dtype);
     if (const auto shared = rounded_.find(key); shared != rounded_.end()) return shared->second;
     const Value& value = graph_.value(operand);
-    if (value.producer != kNoNode && static_cast<size_t>(value.producer) >= original_count_) {
+    const bool is_new = value.producer != kNoNode && static_cast<size_t>(value.producer) >= original_count_;
+    if (is_new && dequantized_results_.count(operand) == 0) {
       return InvalidArgument("it reads " + Quote(value.name) + ", quantized: leave one of the two out");
     }
     if (value.dtype != DType::kFloat32) return InvalidArgument("its operand " + Quote(value.name) + " is not float32");
@@ -311,6 +336,8 @@ class RecipeApplier {
   std::set<std::string> new_names_;
   std::set<std::pair<ValueId, NodeId>> claimed_;  // tensor, reader
   std::map<std::tuple<ValueId, int, std::vector<float>, std::vector<int8_t>>, ValueId> weights_;
+  std::map<ValueId, const ActivationRecipe*> results_;  // by tensor
+  std::set<ValueId> dequantized_results_;
   bool makes_islands_ = false;
   std::set<NodeId> half_nodes_;                           // float16 from operands to result
   std::set<NodeId> narrowed_;                             // float nodes of 16 bits

@@ -69,7 +69,9 @@ Result<Placement> PlaceWithScales(const Graph& graph, const ScaleSource& source,
     for (const Placement::Edge& edge : placement.edges) {
       const std::string& tensor = graph.value(edge.scale_of).name;
       if (source.Has(tensor)) continue;
-      for (const NodeId reader : edge.consumers) {
+      std::vector<NodeId> without = edge.consumers;
+      if (edge.result_of != kNoNode) without.push_back(edge.result_of);
+      for (const NodeId reader : without) {
         policy.layers.insert_or_assign(graph.node(reader).name,
                                        LayerPolicy{DType::kFloat32, "there is no scale of " + Quote(tensor)});
       }
@@ -101,6 +103,7 @@ Status AddActivations(const Graph& graph, const Placement& placement, const Scal
     ActivationRecipe& activation = recipe.activations.emplace_back();
     activation.tensor = graph.value(edge.tensor).name;
     for (const NodeId consumer : edge.consumers) activation.consumers.push_back(graph.node(consumer).name);
+    if (edge.result_of != kNoNode) activation.result_of = graph.node(edge.result_of).name;
     activation.dtype = is_unsigned ? DType::kUInt8 : DType::kInt8;
     OCTAVO_ASSIGN(ScaleAndZero scale, source.Of(graph.value(edge.scale_of).name, is_unsigned));
     if (IsSoftmaxNumerator(graph, edge.scale_of)) scale = is_unsigned ? UnsignedScale({0, 1}) : SignedScale({0, 1});

@@ -29,7 +29,7 @@ class DecideTest : public testing::Test {
 };
 
 TEST_F(DecideTest, QuantizesOperandsInUint8WhereTheTargetTakesThem) {
-  for (const char* target : {"octavo", "onnxruntime", "openvino"}) {
+  for (const char* target : {"octavo", "openvino"}) {
     const Recipe recipe = DecideFor(prepared_, ForTarget(target));
     ASSERT_EQ(recipe.activations.size(), 3u) << target;
     for (const ActivationRecipe& entry : recipe.activations) {
@@ -49,6 +49,62 @@ TEST_F(DecideTest, QuantizesWeightsPerOutputChannel) {
   EXPECT_EQ(recipe.weights[0].axis, 0);
   EXPECT_EQ(recipe.weights[0].scales.size(), 4u);
   EXPECT_EQ(recipe.weights[2].scales.size(), 2u);
+}
+
+// A convolution's result is quantized for all of its readers, behind its Relu; one that is an output cannot be.
+TEST_F(DecideTest, FollowsOnnxRuntimesRules) {
+  const Recipe recipe = DecideFor(prepared_, ForTarget("onnxruntime"));
+  const std::string a = residual_.NodeName("Conv", 0), b = residual_.NodeName("Conv", 1),
+                    c = residual_.NodeName("Conv", 2);
+  ASSERT_EQ(recipe.float_nodes.size(), 1u);
+  EXPECT_EQ(recipe.float_nodes[0].node, c);
+  EXPECT_THAT(recipe.float_nodes[0].reason, HasSubstr("its result cannot be quantized"));
+  std::vector<std::string> made_by;
+  for (const ActivationRecipe& entry : recipe.activations) {
+    EXPECT_EQ(entry.dtype, DType::kUInt8);
+    if (entry.result_of.empty()) continue;
+    made_by.push_back(entry.result_of);
+    EXPECT_EQ(entry.tensor == residual_.relu, entry.result_of == a);
+    EXPECT_TRUE(entry.consumers.empty());
+  }
+  EXPECT_THAT(made_by, testing::UnorderedElementsAre(a, b));
+  const Graph graph = ApplyRecipe(prepared_, recipe).value();
+  // x, what the Relu makes (read by one pair, though it is an operand too), what conv_b makes.
+  EXPECT_EQ(CountOps(graph, "QuantizeLinear"), 3);
+  for (const Node& node : graph.nodes) {
+    if (!node.Is("Add")) continue;
+    EXPECT_TRUE(graph.node(graph.value(node.input(0)).producer).Is("DequantizeLinear"));
+  }
+}
+
+TEST_F(DecideTest, WithoutAScaleAResultsContractionStaysFloat) {
+  CalibrationCache cache;
+  const std::vector<std::string> tensors = QuantizableTensors(prepared_).value();
+  for (const std::string& tensor : tensors) cache.scales[tensor] = 0.02f;
+  cache.scales.erase(residual_.relu);
+  Policy policy = ForTarget("onnxruntime");
+  policy.float_without_scale = true;
+  const Recipe recipe = DecideFromCache(prepared_, cache, policy).value();
+  EXPECT_TRUE(recipe.activations.empty());  // conv_a makes it, conv_b reads it
+  EXPECT_TRUE(recipe.weights.empty());
+}
+
+TEST_F(DecideTest, WhatMovesAResultHasItsScale) {
+  TestGraph builder(13);
+  const ValueId x = builder.Input("x", {1, 4, 4, 4});
+  const ValueId y = builder.Op("Conv", {x, builder.Random({8, 4, 1, 1})});
+  const ValueId rows = builder.Op("Transpose", {builder.Op("Reshape", {y, builder.Ints({1, 8, 16})})},
+                                  {{"perm", std::vector<int64_t>{0, 2, 1}}});
+  const Graph prepared =
+      PrepareForQuantization(builder.Finish({builder.Op("MatMul", {rows, builder.Random({8, 3})})})).value();
+  Stats stats = UniformStats(prepared, -1.0f, 1.0f);
+  stats.tensors.at(prepared.value(rows).name).max = 3.0f;
+  const Recipe recipe = Decide(prepared, stats, ForTarget("onnxruntime")).value();
+  const ActivationRecipe *result = FindActivation(recipe, prepared.value(y).name),
+                         *moved = FindActivation(recipe, prepared.value(rows).name);
+  ASSERT_TRUE(result != nullptr && moved != nullptr);
+  EXPECT_EQ(moved->scale, result->scale);
+  EXPECT_EQ(moved->zero_point, result->zero_point);
 }
 
 TEST_F(DecideTest, FollowsTensorRtsRules) {

@@ -17,6 +17,8 @@ struct Placement {
     std::vector<NodeId> consumers;  // in execution order
     ValueId scale_of = kNoValue;    // the tensor whose scale is used: `tensor` itself unless scales are shared
     std::string reason;
+    // A result that is quantized for all of its readers, so that this node runs on integers; `consumers` is empty then.
+    NodeId result_of = kNoNode;
   };
   struct Weight {
     NodeId node = kNoNode;

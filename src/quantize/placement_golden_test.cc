@@ -20,6 +20,7 @@ std::string Describe(const Graph& graph, const Placement& placement) {
     text += "quantize " + graph.value(edge.tensor).name;
     if (edge.scale_of != edge.tensor) text += " with the scale of " + graph.value(edge.scale_of).name;
     text += " (" + edge.reason + ")\n";
+    if (edge.result_of != kNoNode) text += "  <- " + graph.node(edge.result_of).name + ", for every reader\n";
     for (const NodeId consumer : edge.consumers)
       text += "  -> " + graph.node(consumer).op + " " + graph.node(consumer).name + "\n";
   }

@@ -33,6 +33,7 @@ Json ToJson(const ActivationRecipe& entry) {
   json["dtype"] = std::string(NameOf(entry.dtype));
   json["scale"] = Shortest(entry.scale);
   json["zero_point"] = entry.zero_point;
+  if (!entry.result_of.empty()) json["result_of"] = entry.result_of;
   json["reason"] = entry.reason;
   return json;
 }
@@ -157,7 +158,8 @@ Result<std::vector<std::string>> ReadConsumers(const Json& object, const ObjectR
 
 Result<ActivationRecipe> ReadActivation(const Json& object, const std::string& where) {
   const ObjectReader reader(object, where);
-  OCTAVO_RETURN_IF_ERROR(reader.CheckKeys({"tensor", "consumers", "dtype", "scale", "zero_point", "reason"}));
+  OCTAVO_RETURN_IF_ERROR(
+      reader.CheckKeys({"tensor", "consumers", "dtype", "scale", "zero_point", "result_of", "reason"}));
   ActivationRecipe entry;
   OCTAVO_ASSIGN(entry.tensor, reader.Text("tensor"));
   OCTAVO_ASSIGN(entry.consumers, ReadConsumers(object, reader));
@@ -166,6 +168,10 @@ Result<ActivationRecipe> ReadActivation(const Json& object, const std::string& w
   entry.dtype = dtype == "int8" ? DType::kInt8 : DType::kUInt8;
   OCTAVO_ASSIGN(entry.scale, reader.Number("scale"));
   OCTAVO_ASSIGN(entry.zero_point, reader.Int("zero_point"));
+  OCTAVO_ASSIGN(entry.result_of, reader.Text("result_of", ""));
+  if (!entry.result_of.empty() && !entry.consumers.empty()) {
+    return reader.Wrong("consumers", "\"all\" beside \"result_of\"");
+  }
   OCTAVO_ASSIGN(entry.reason, reader.Text("reason", ""));
   return entry;
 }

@@ -18,7 +18,8 @@ Recipe SmallRecipe() {
   recipe.target = "octavo";
   recipe.estimator = "mse";
   recipe.activations = {{"x", {"a", "b\"c"}, DType::kUInt8, 0.1f, 7, "Conv operand"},
-                        {"y", {}, DType::kInt8, 1e-20f, 0, ""}};
+                        {"y", {}, DType::kInt8, 1e-20f, 0, ""},
+                        {"z", {}, DType::kUInt8, 1.0f, 3, "result of Conv", "a"}};
   recipe.weights = {{"a", 1, 0, {0.1f, 0x1p-60f, 3.4028234e38f}, "scale per output channel"},
                     {"b\"c", 0, -1, {1.0f}, "", {-2, 2, 0, 1, -1}}};
   recipe.float_nodes = {
@@ -44,6 +45,8 @@ TEST(Recipe, ReadsWhatItWrites) {
   EXPECT_EQ(read->activations[0].consumers, SmallRecipe().activations[0].consumers);
   EXPECT_TRUE(read->activations[1].consumers.empty());
   EXPECT_EQ(read->activations[1].dtype, DType::kInt8);
+  EXPECT_EQ(read->activations[1].result_of, "");
+  EXPECT_EQ(read->activations[2].result_of, "a");
   EXPECT_EQ(read->weights[0].scales, SmallRecipe().weights[0].scales);
   EXPECT_EQ(read->weights[1].axis, -1);
   EXPECT_TRUE(read->weights[0].offsets.empty());

@@ -175,6 +175,26 @@ TEST_F(RemedyTest, ShiftChannelsGoesIntoBeta) {
   EXPECT_EQ(CountOps(RewriteByRecipe(prepared_, outcome.recipe).value(), "Add"), 1);
 }
 
+// What a convolution makes and another one multiplies has one pair where the target quantizes results, and one scale.
+TEST_F(RemedyTest, ShiftedResultsHaveOneScale) {
+  policy_.target = "onnxruntime";
+  const ValueId x = builder_.Input("x", {1, 4, 8, 8});
+  const ValueId shifted =
+      builder_.Op("Conv", {x, builder_.Random({8, 4, 1, 1}), builder_.Constant({8}, {0, 20, 0, -20, 5, 0, 0, 9})});
+  const ValueId hidden = builder_.Op("Conv", {shifted, builder_.Random({6, 8, 1, 1})});
+  Finish(builder_.Op("Conv", {hidden, builder_.Random({2, 6, 1, 1})}), {1, 4, 8, 8});
+  const RemedyOutcome outcome = Only("shift-channels");
+  EXPECT_EQ(outcome.recipe.shifts.size(), 1u);
+  size_t results = 0;
+  for (const ActivationRecipe& result : outcome.recipe.activations) {
+    const ActivationRecipe* operand = FindActivation(outcome.recipe, result.tensor);
+    results += result.result_of.empty() ? 0 : 1;
+    EXPECT_EQ(operand->scale, result.scale);
+    EXPECT_EQ(operand->zero_point, result.zero_point);
+  }
+  EXPECT_EQ(results, 2u);
+}
+
 // A picture's border sees zeros that a shift would move.
 TEST_F(RemedyTest, ShiftChannelsLeavesPaddingAlone) {
   policy_.target = "tensorrt";

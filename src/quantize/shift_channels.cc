@@ -76,6 +76,7 @@ class ShiftSearch {
   std::vector<Candidate> Candidates(const Recipe& recipe) const {
     std::vector<Candidate> candidates;
     for (const ActivationRecipe& entry : recipe.activations) {
+      if (!entry.result_of.empty()) continue;  // those that multiply it have entries of their own
       const ValueId tensor = graph_.Find(entry.tensor);
       if (tensor == kNoValue || graph_.IsInput(tensor)) continue;  // preprocessing has taken a picture's mean off
       Candidate candidate = HeldBy(entry, tensor);
@@ -236,6 +237,11 @@ void ScaleShifts(const std::vector<ChannelShift>& shifts, Recipe& recipe) {
       entry.scale = std::max(shifts[i].widest / kSteps, kSmallestScale);
       entry.zero_point = entry.dtype == DType::kInt8 ? 0 : 128;
       for (float& value : shift.values) value = std::nearbyint(value / entry.scale) * entry.scale;
+      for (ActivationRecipe& result : recipe.activations) {
+        if (result.result_of.empty() || result.tensor != entry.tensor) continue;
+        result.scale = entry.scale;
+        result.zero_point = entry.zero_point;
+      }
     }
   }
 }

@@ -38,6 +38,7 @@ std::vector<QuantizedLayer> QuantizedLayers(const Graph& rewritten, const Recipe
   std::set<std::string, std::less<>> names;
   for (const WeightRecipe& weight : recipe.weights) names.insert(weight.node);
   for (const ActivationRecipe& entry : recipe.activations) {
+    if (!entry.result_of.empty()) continue;  // whoever reads such a result need not be quantized
     for (const std::string& consumer : ConsumersOf(entry, readers)) names.insert(consumer);
   }
   std::vector<QuantizedLayer> layers;
@@ -58,6 +59,10 @@ Recipe WithPrecisions(const Recipe& recipe, const Graph& rewritten, const Precis
   // An entry without consumers stands for every reader, so that one whose readers are all float has to go.
   std::vector<ActivationRecipe> activations;
   for (ActivationRecipe& entry : changed.activations) {
+    if (!entry.result_of.empty()) {
+      if (!is_float(entry.result_of)) activations.push_back(std::move(entry));
+      continue;
+    }
     std::vector<std::string> consumers = ConsumersOf(entry, readers);
     if (std::erase_if(consumers, is_float) > 0) entry.consumers = consumers;
     if (!consumers.empty()) activations.push_back(std::move(entry));

@@ -106,6 +106,24 @@ TEST_F(LayersTest, EveryLayerOfEveryTargetCanBeRaised) {
   EXPECT_TRUE(ops.count("Add") > 0);  // TensorRT's
 }
 
+// What is quantized for the sake of the layer that makes it goes with that layer, not with those that read it.
+TEST_F(LayersTest, ResultsBelongToTheirLayers) {
+  const Recipe recipe = DecideFor("onnxruntime");
+  EXPECT_THAT(Names(QuantizedLayers(prepared_, recipe)), ElementsAre(a_, b_));
+  const auto results = [](const Recipe& of) {
+    std::vector<std::string> names;
+    for (const ActivationRecipe& entry : of.activations) {
+      if (!entry.result_of.empty()) names.push_back(entry.result_of);
+    }
+    return names;
+  };
+  EXPECT_THAT(results(recipe), ElementsAre(a_, b_));
+  EXPECT_THAT(results(Raised(recipe, a_)), ElementsAre(b_));
+  EXPECT_THAT(results(Raised(recipe, b_)), ElementsAre(a_));
+  // b still reads what a, in float now, makes.
+  EXPECT_NE(FindActivation(Raised(recipe, a_), residual_.relu, b_), nullptr);
+}
+
 TEST_F(LayersTest, RewritesAndQuantizationMakeTheWhole) {
   Recipe recipe = recipe_;
   recipe.migrations = {{residual_.relu, {b_}, {1, 4, 1, 1}, {2, 4, 8, 16}}};

@@ -84,6 +84,7 @@ std::string WhyHard(const Graph& rewritten, const Stats& stats, const Recipe& re
   if (node == rewritten.nodes.end()) return {};
   std::string why;
   for (const ActivationRecipe& entry : recipe.activations) {
+    if (!entry.result_of.empty()) continue;  // an operand has an entry of its own
     const bool reads = std::any_of(node->inputs.begin(), node->inputs.end(), [&](ValueId input) {
       return input != kNoValue && rewritten.value(input).name == entry.tensor;
     });

@@ -16,6 +16,7 @@ bool Holds(std::span<const std::string_view> ops, std::string_view op) {
 
 bool Target::Commutes(std::string_view op) const { return Holds(commuting, op); }
 bool Target::KeepsFloat(std::string_view op) const { return Holds(float_contractions, op); }
+bool Target::QuantizesResult(std::string_view op) const { return Holds(quantized_results, op); }
 
 std::span<const Target* const> AllTargets() {
   static constexpr const Target* kTargets[] = {&kOctavoTarget, &kOnnxRuntimeTarget, &kOpenVinoTarget, &kTensorRtTarget};

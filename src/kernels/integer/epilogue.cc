@@ -217,6 +217,13 @@ class BlockRunner {
       case EpilogueStage::Kind::kMul:
         Combine(static_cast<size_t>(stage.operand), stage.kind == EpilogueStage::Kind::kAdd ? rows_.add : rows_.mul);
         break;
+      case EpilogueStage::Kind::kRound: {
+        const EpilogueOutput& to = stage.rounding;
+        const int64_t n = pixels_ * block_.channels;
+        quantize_.quantize(y_, other_, n, to.scale, to.zero_point, to.dtype == DType::kInt8);
+        quantize_.dequantize(other_, y_, n, to.scale, to.zero_point, to.dtype == DType::kInt8);
+        break;
+      }
     }
   }
 

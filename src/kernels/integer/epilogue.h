@@ -11,23 +11,24 @@
 
 namespace octavo {
 
-// One step on real values, in order.
-struct EpilogueStage {
-  enum class Kind : uint8_t { kUnary, kAddChannel, kMulChannel, kAdd, kMul } kind = Kind::kUnary;
-  RowFunction unary;           // kUnary
-  std::vector<float> channel;  // kAddChannel, kMulChannel: one value per channel
-  int operand = 0;             // kAdd, kMul: index into Epilogue::operands
-};
-
-// A tensor like the output that is added or multiplied: float32, bfloat16, or uint8 as (q - zero_point) * scale.
-struct EpilogueOperand {
+// A result in memory: float32, bfloat16, or uint8/int8 as round(v / scale) + zero_point.
+struct EpilogueOutput {
   DType dtype = DType::kFloat32;
   float scale = 1;
   int32_t zero_point = 0;
 };
 
-// A result in memory: float32, bfloat16, or uint8/int8 as round(v / scale) + zero_point.
-struct EpilogueOutput {
+// One step on real values, in order.
+struct EpilogueStage {
+  enum class Kind : uint8_t { kUnary, kAddChannel, kMulChannel, kAdd, kMul, kRound } kind = Kind::kUnary;
+  RowFunction unary;           // kUnary
+  std::vector<float> channel;  // kAddChannel, kMulChannel: one value per channel
+  int operand = 0;             // kAdd, kMul: index into Epilogue::operands
+  EpilogueOutput rounding;     // kRound: to 8 bits and back, as if it were written and read again
+};
+
+// A tensor like the output that is added or multiplied: float32, bfloat16, or uint8 as (q - zero_point) * scale.
+struct EpilogueOperand {
   DType dtype = DType::kFloat32;
   float scale = 1;
   int32_t zero_point = 0;
