@@ -5,14 +5,18 @@
 #include <iostream>
 #include <memory>
 
+#include "bench_profile.h"
+#include "bench_throughput.h"
 #include "command.h"
 #include "console.h"
 #include "engine_flags.h"
 #include "implicit_flag.h"
 #include "model_files.h"
+#include "octavo/batch.h"
 #include "octavo/inspect.h"
 #include "octavo/onnx.h"
 #include "octavo/session.h"
+#include "octavo/tuning.h"
 #include "progress.h"
 #include "stopwatch.h"
 
@@ -25,21 +29,39 @@ struct BenchFlags {
   std::string preprocess;
   int iterations = 0;
   int warmup = 3;
+  int64_t batch = 1;
+  int streams = 1;
+  std::vector<int> scaling;
   bool per_layer = false;
+  bool profile = false;
+  int top = 15;
+  std::string trace;
   bool on_stdin = false;
   EngineFlags engine;
   ImplicitFlag implicit;
   Report report;
+
+  // Streams share the cores out unless --threads says how many each has.
+  int threads_per_stream() const {
+    return engine.threads > 0 || streams == 1 ? engine.thread_count() : std::max(1, AvailableCores() / streams);
+  }
+  SessionOptions Options() const {
+    SessionOptions options = engine.ToOptions();
+    options.threads = threads_per_stream();
+    return options;
+  }
 };
 
 // A model that has run once, with what that took.
 struct Loaded {
+  Graph graph;  // what the session runs, where it is needed again
   std::unique_ptr<Session> session;
   std::vector<Tensor> inputs;   // in the order of the session's
   std::vector<Tensor> outputs;  // reused by every run
   double load_ms = 0;           // reading the file
   double compile_ms = 0;        // Session::Create and Prepare
   double first_ms = 0;          // from opening the file to the first outputs
+  BatchCheck batch;             // where there is one
 };
 
 // Files where --input names them, random numbers elsewhere, in the order of graph.inputs.
@@ -65,6 +87,28 @@ Result<std::vector<Tensor>> MakeInputs(const BenchFlags& flags, const Graph& gra
   return inputs;
 }
 
+// The inputs of a batch, and their shapes.
+Status StackInputs(const BenchFlags& flags, Loaded& loaded, std::vector<Dims>& dims) {
+  for (size_t i = 0; i < loaded.inputs.size(); ++i) {
+    auto stacked = StackSamples(loaded.inputs[i], flags.batch);
+    if (!stacked.ok()) return InModel(stacked.status(), flags.model);
+    loaded.inputs[i] = *std::move(stacked);
+    dims[i] = loaded.inputs[i].dims();
+  }
+  return {};
+}
+
+// A batch against its samples one by one, before it is timed.
+Status CompareWithSamples(const BenchFlags& flags, Graph single, const std::vector<Tensor>& samples, Loaded& loaded) {
+  auto one = Session::Create(std::move(single), flags.Options());
+  if (!one.ok()) return InModel(one.status(), flags.model);
+  auto check =
+      CheckBatch(*one, *loaded.session, samples, loaded.outputs, flags.batch, ParsePrecision(flags.engine.precision));
+  if (!check.ok()) return InModel(check.status(), flags.model);
+  loaded.batch = *check;
+  return {};
+}
+
 Result<Loaded> Load(const BenchFlags& flags) {
   Loaded loaded;
   const Stopwatch total;
@@ -79,15 +123,24 @@ Result<Loaded> Load(const BenchFlags& flags) {
     named[graph.value(graph.inputs[dims.size()]).name] = input.dims();
     dims.push_back(input.dims());
   }
-  const Stopwatch compile;
+  Stopwatch compile;
   OCTAVO_ASSIGN(graph, flags.implicit.Apply(std::move(graph), named, flags.model));
-  auto session = Session::Create(std::move(graph), flags.engine.ToOptions());
+  Graph single;
+  if (flags.batch > 1) {
+    single = graph;
+    OCTAVO_ASSIGN(graph, WithBatch(graph, named, flags.batch));
+  }
+  if (!flags.scaling.empty()) loaded.graph = graph;
+  auto session = Session::Create(std::move(graph), flags.Options());
   if (!session.ok()) return InModel(session.status(), flags.model);
   loaded.session = std::make_unique<Session>(std::move(session).value());
+  const std::vector<Tensor> samples = loaded.inputs;
+  if (flags.batch > 1) OCTAVO_RETURN_IF_ERROR(StackInputs(flags, loaded, dims));
   if (Status status = loaded.session->Prepare(dims); !status.ok()) return InModel(status, flags.model);
   loaded.compile_ms = compile.Milliseconds();
   OCTAVO_ASSIGN(loaded.outputs, loaded.session->Run(loaded.inputs));
   loaded.first_ms = total.Milliseconds() - making_ms;
+  if (flags.batch > 1) OCTAVO_RETURN_IF_ERROR(CompareWithSamples(flags, std::move(single), samples, loaded));
   return loaded;
 }
 
@@ -195,12 +248,24 @@ Result<ExitCode> ServeStdin(Loaded& loaded) {
 struct Measured {
   TimingSummary timing;
   int iterations = 0;
+  double images_per_s = 0;
   int64_t macs = 0;
   double gmacs_per_s = 0;
   MachinePeak peak;
+  MachineLimits limits;  // of a plan with INT8 steps, and of a profile
   double peak_share = 0;
   int64_t peak_rss = 0;
 };
+
+// As many sessions of the model as there are streams; all but the first share its weights.
+Result<StreamTimes> RunStreams(const BenchFlags& flags, Loaded& loaded, int iterations) {
+  std::vector<Session> sessions;
+  for (int s = 1; s < flags.streams; ++s) sessions.push_back(loaded.session->Duplicate());
+  sessions.push_back(std::move(*loaded.session));
+  auto times = TimeStreams(sessions, loaded.inputs, iterations);
+  *loaded.session = std::move(sessions.back());
+  return times;
+}
 
 Result<Measured> Measure(const BenchFlags& flags, Loaded& loaded) {
   Measured measured;
@@ -208,22 +273,52 @@ Result<Measured> Measure(const BenchFlags& flags, Loaded& loaded) {
   if (measured.iterations == 0) {
     OCTAVO_ASSIGN(measured.iterations, ChooseIterations(loaded));
   }
-  OCTAVO_ASSIGN(std::vector<double> times, TimeRuns(loaded, measured.iterations));
-  measured.timing = SummarizeTimings(std::move(times));
-  for (const StepInfo& step : loaded.session->plan().steps) measured.macs += step.macs;
-  measured.gmacs_per_s = Rate(measured.macs, measured.timing.median);
+  StreamTimes times;
+  if (flags.streams > 1) {
+    OCTAVO_ASSIGN(times, RunStreams(flags, loaded, measured.iterations));
+  } else {
+    OCTAVO_ASSIGN(times.milliseconds, TimeRuns(loaded, measured.iterations));
+    for (const double milliseconds : times.milliseconds) times.seconds += 1e-3 * milliseconds;
+  }
+  measured.images_per_s = times.runs_per_second() * static_cast<double>(flags.batch);
+  measured.timing = SummarizeTimings(std::move(times.milliseconds));
+  const PlanInfo& plan = loaded.session->plan();
+  for (const StepInfo& step : plan.steps) measured.macs += step.macs;
+  measured.gmacs_per_s = Rate(measured.macs, measured.timing.median) * flags.streams;
   measured.peak_rss = PeakResidentBytes();  // before the peak's own matrices
-  OCTAVO_ASSIGN(measured.peak, MeasureMachinePeak(flags.engine.threads, ParsePrecision(flags.engine.precision)));
+  const int threads = flags.threads_per_stream() * flags.streams;
+  if (plan.int8_macs > 0 || flags.profile) {
+    OCTAVO_ASSIGN(measured.limits, MeasureMachineLimits(threads));
+    // What all multiply-accumulates would take, each at the peak of its precision.
+    double seconds = 0;
+    for (const StepInfo& step : plan.steps)
+      seconds += static_cast<double>(step.macs) / measured.limits.MacsPerSecond(step.precision);
+    measured.peak.gmacs_per_second = seconds > 0 ? 1e-9 * static_cast<double>(measured.macs) / seconds : 0;
+  } else {
+    OCTAVO_ASSIGN(measured.peak, MeasureMachinePeak(threads, ParsePrecision(flags.engine.precision)));
+  }
   measured.peak_share = measured.gmacs_per_s / measured.peak.gmacs_per_second;
   return measured;
 }
 
 void PrintMeasured(const BenchFlags& flags, const Loaded& loaded, const Measured& m) {
   const Report& report = flags.report;
-  report.Print("{}: {}, {} threads, {}\n", flags.model, flags.engine.precision, flags.engine.thread_count(),
-               IsaInUse());
-  report.Print("  median {:.3f} ms, p10 {:.3f}, p90 {:.3f}, min {:.3f} ({} runs)\n", m.timing.median, m.timing.p10,
-               m.timing.p90, m.timing.min, m.iterations);
+  const PlanInfo& plan = loaded.session->plan();
+  report.Print("{}: {}, {} threads, {}\n", flags.model, flags.engine.precision, flags.threads_per_stream(), IsaInUse());
+  if (flags.batch > 1) {
+    report.Print("  batch of {}: {} single runs\n", flags.batch,
+                 loaded.batch.same_bits
+                     ? "the same bits as"
+                     : fmt::format("within {:.2f} of what rounding allows of", loaded.batch.largest_share));
+  }
+  if (flags.streams > 1) {
+    report.Print("  {} streams of {} threads; {:.0f} MB of packed weights shared, {:.0f} MB of activations each\n",
+                 flags.streams, flags.threads_per_stream(), static_cast<double>(plan.weight_bytes) * 1e-6,
+                 static_cast<double>(plan.arena_bytes) * 1e-6);
+  }
+  report.Print("  median {:.3f} ms, p10 {:.3f}, p90 {:.3f}, p99 {:.3f}, min {:.3f} ({} runs); {:.2f} images/s\n",
+               m.timing.median, m.timing.p10, m.timing.p90, m.timing.p99, m.timing.min, m.iterations * flags.streams,
+               m.images_per_s);
   report.Print("  {:.1f} GMAC/s, {:.1f} % of this machine's peak of {:.1f} GMAC/s\n", m.gmacs_per_s, 100 * m.peak_share,
                m.peak.gmacs_per_second);
   report.Print("  load {:.0f} ms, compile {:.0f} ms, first result after {:.0f} ms, peak memory {:.0f} MB\n",
@@ -235,8 +330,12 @@ Json MeasuredJson(const BenchFlags& flags, const Loaded& loaded, const Measured&
           {"median_ms", m.timing.median},
           {"p10_ms", m.timing.p10},
           {"p90_ms", m.timing.p90},
+          {"p99_ms", m.timing.p99},
           {"min_ms", m.timing.min},
           {"iterations", m.iterations},
+          {"batch", flags.batch},
+          {"streams", flags.streams},
+          {"images_per_s", Finite(m.images_per_s)},
           {"macs", m.macs},
           {"gmacs_per_s", Finite(m.gmacs_per_s)},
           {"peak_gmacs_per_s", Finite(m.peak.gmacs_per_second)},
@@ -245,18 +344,51 @@ Json MeasuredJson(const BenchFlags& flags, const Loaded& loaded, const Measured&
           {"compile_ms", loaded.compile_ms},
           {"first_ms", loaded.first_ms},
           {"peak_rss_mb", static_cast<double>(m.peak_rss) * 1e-6},
-          {"threads", flags.engine.thread_count()},
+          {"weight_mb", static_cast<double>(loaded.session->plan().weight_bytes) * 1e-6},
+          {"arena_mb", static_cast<double>(loaded.session->plan().arena_bytes) * 1e-6},
+          {"threads", flags.threads_per_stream()},
           {"precision", flags.engine.precision},
           {"isa", IsaInUse()}};
 }
 
+Status Profile(const BenchFlags& flags, Loaded& loaded, const Measured& measured, Json& document) {
+  std::vector<RunProfile> runs(static_cast<size_t>(std::clamp(measured.iterations, 1, 20)));
+  for (RunProfile& run : runs) OCTAVO_RETURN_IF_ERROR(loaded.session->RunInto(loaded.inputs, loaded.outputs, &run));
+  const PlanInfo& plan = loaded.session->plan();
+  const ModelProfile profile = SummarizeProfile(plan, runs, measured.limits);
+  PrintProfile(flags.report, plan, profile, measured.limits, flags.top);
+  document["profile"] = ProfileJson(plan, profile, measured.limits);
+  if (flags.trace.empty()) return {};
+  return WriteTrace(flags.trace, flags.model, flags.threads_per_stream(), plan, runs);
+}
+
 Result<ExitCode> Bench(const BenchFlags& flags) {
+  if (flags.streams > 1 && (flags.profile || flags.on_stdin || !flags.scaling.empty())) {
+    return InvalidArgument("--streams times whole runs: without --profile, --scaling and --on-stdin");
+  }
+  if (flags.streams > 1 && flags.engine.threads * flags.streams > AvailableCores()) {
+    PrintWarning(
+        fmt::format("{} streams of {} threads share {} cores", flags.streams, flags.engine.threads, AvailableCores()));
+  }
   OCTAVO_ASSIGN(Loaded loaded, Load(flags));
   OCTAVO_RETURN_IF_ERROR(WarmUp(loaded, flags.warmup));
   if (flags.on_stdin) return ServeStdin(loaded);
   OCTAVO_ASSIGN(const Measured measured, Measure(flags, loaded));
   PrintMeasured(flags, loaded, measured);
   Json document = MeasuredJson(flags, loaded, measured);
+  if (flags.batch > 1) document["batch_same_bits"] = loaded.batch.same_bits;
+  if (flags.engine.tuning) {
+    flags.report.Print("  {} kernels were timed for this plan, {} choices are known\n", flags.engine.tuning->measured(),
+                       flags.engine.tuning->size());
+    document["tuned_kernels"] = flags.engine.tuning->measured();
+  }
+  if (!flags.scaling.empty()) {
+    OCTAVO_ASSIGN(const auto times, TimeThreadCounts(loaded.graph, flags.Options(), loaded.inputs, flags.scaling,
+                                                     std::clamp(measured.iterations, 1, 50)));
+    PrintThreadTimes(flags.report, times);
+    document["scaling"] = ThreadTimesJson(times);
+  }
+  if (flags.profile) OCTAVO_RETURN_IF_ERROR(Profile(flags, loaded, measured, document));
   if (flags.per_layer) {
     OCTAVO_ASSIGN(const std::vector<double> milliseconds, ProfileSteps(loaded, std::clamp(measured.iterations, 1, 20)));
     PrintSteps(flags.report, loaded.session->plan(), milliseconds);
@@ -272,6 +404,8 @@ void AddBenchCommand(CLI::App& app, Action& action) {
   CLI::App* command =
       AddSubcommand(app, "bench", "Time a model, against the peak that this machine shows on the spot",
                     {"octavo bench model.onnx --threads 2", "octavo bench model.onnx --precision bf16 --per-layer",
+                     "octavo bench int8.onnx --profile --top 20 --trace trace.json   # for ui.perfetto.dev",
+                     "octavo bench model.onnx --batch 4 --streams 2",
                      "octavo bench model.onnx --input-shape input_image=1x3x512x512 --json bench.json",
                      "printf '10\\n10\\n' | octavo bench model.onnx --on-stdin   # interleave with another program"});
   auto flags = std::make_shared<BenchFlags>();
@@ -291,6 +425,33 @@ void AddBenchCommand(CLI::App& app, Action& action) {
   command->add_option("--warmup", flags->warmup, "Runs before timing starts, after the first (default: 3)")
       ->type_name("N")
       ->check(CLI::Range(0, 1'000'000));
+  command
+      ->add_option("--batch", flags->batch,
+                   "Samples per run, along the first dimension; compared with single runs before timing")
+      ->type_name("N")
+      ->check(CLI::Range(1, 4096));
+  command
+      ->add_option("--streams", flags->streams,
+                   "Sessions that run at the same time and share their weights, for throughput; --threads is that of "
+                   "each (default: the cores shared out)")
+      ->type_name("N")
+      ->check(CLI::Range(1, 256));
+  command
+      ->add_option("--scaling", flags->scaling,
+                   "Also time these numbers of threads in turns, as shares of the first's time")
+      ->type_name("1,2,...")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024));
+  CLI::Option* profile = command->add_flag(
+      "--profile", flags->profile,
+      "Time each step of the plan against this machine's limits, and say where the time goes (up to 20 runs)");
+  command->add_option("--top", flags->top, "Steps that --profile shows; 0: all (default: 15)")
+      ->type_name("N")
+      ->check(CLI::Range(0, 1'000'000))
+      ->needs(profile);
+  command->add_option("--trace", flags->trace, "Where --profile writes its runs as a trace that Perfetto opens")
+      ->type_name("FILE")
+      ->needs(profile);
   command->add_flag("--per-layer", flags->per_layer, "Time each step of the plan too (median of up to 20 runs)");
   command->add_flag("--on-stdin", flags->on_stdin,
                     "Stay loaded: print {\"ready\":true} after the warm-up, then for each line N of standard input "

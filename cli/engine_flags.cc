@@ -4,6 +4,7 @@
 
 #include "octavo/bench.h"
 #include "octavo/passes.h"
+#include "octavo/tuning.h"
 
 namespace octavo::cli {
 namespace {
@@ -26,6 +27,42 @@ void EngineFlags::AddTo(CLI::App& command) {
                    "Arithmetic of convolutions and matrix products: fp32 or bf16; fp16: every value rounded "
                    "as an FP16 deployment would, to measure it");
   AddDisablePassFlag(command, disabled_passes);
+  AddTuningFlags(command, tuning);
+  AddIsaFlag(command);
+}
+
+void AddIsaFlag(CLI::App& command) {
+  std::string names;
+  for (const std::string& name : IsaLimits()) names += (names.empty() ? "" : "|") + name;
+  command
+      .add_option_function<std::string>(
+          "--isa",
+          [](const std::string& isa) {
+            const Status status = LimitIsa(isa);
+            if (!status.ok()) throw CLI::ValidationError("--isa", status.message());
+          },
+          "Hold every kernel to an instruction set narrower than this CPU's, to compare")
+      ->type_name(names)
+      ->envname("OCTAVO_ISA");
+}
+
+void AddTuningFlags(CLI::App& command, std::shared_ptr<Tuning>& tuning) {
+  command.add_flag_callback(
+      "--tune",
+      [&tuning] {
+        if (!tuning) tuning = std::make_shared<Tuning>();
+      },
+      "Time the integer kernels that give the same bits while the model is planned, and use the fastest");
+  command
+      .add_option_function<std::string>(
+          "--tuning-cache",
+          [&tuning](const std::string& path) {
+            auto opened = Tuning::Open(path);
+            if (!opened.ok()) throw CLI::ValidationError("--tuning-cache", opened.status().message());
+            tuning = *std::move(opened);
+          },
+          "As --tune, with the choices kept in a file, by machine; what it has is not timed again")
+      ->type_name("FILE");
 }
 
 SessionOptions EngineFlags::ToOptions() const {
@@ -33,6 +70,7 @@ SessionOptions EngineFlags::ToOptions() const {
   options.threads = threads;
   options.precision = ParsePrecision(precision);
   options.disabled_passes = disabled_passes;
+  options.tuning = tuning;
   return options;
 }
 

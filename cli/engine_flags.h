@@ -1,7 +1,8 @@
-// Flags of every command that runs a model: --threads, --precision, --disable-pass.
+// Flags of every command that runs a model: --threads, --precision, --disable-pass, --tune, --tuning-cache, --isa.
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,12 +14,18 @@ struct EngineFlags {
   int threads = 0;
   std::string precision = "fp32";
   std::vector<std::string> disabled_passes;
+  std::shared_ptr<Tuning> tuning;  // of --tune or --tuning-cache; null without
 
   void AddTo(CLI::App& command);
   SessionOptions ToOptions() const;
   // "all" cores resolved.
   int thread_count() const;
 };
+
+// Adds --isa, which holds this process to an instruction set as soon as it is read.
+void AddIsaFlag(CLI::App& command);
+// Adds --tune and --tuning-cache, which opens the file as soon as it is read.
+void AddTuningFlags(CLI::App& command, std::shared_ptr<Tuning>& tuning);
 
 // Adds a flag that takes "fp32", "bf16" or "fp16".
 CLI::Option* AddPrecisionFlag(CLI::App& command, const std::string& name, std::string& precision,

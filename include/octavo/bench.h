@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "octavo/session.h"
@@ -21,9 +22,30 @@ struct MachinePeak {
 // does not lower the peak. Holds at most 48 MB. Error: kInternal when oneDNN refuses.
 Result<MachinePeak> MeasureMachinePeak(int threads, Precision precision);
 
+// What this machine shows right now, on a number of threads: the roof that each step of a plan is held against.
+struct MachineLimits {
+  // 10^9 multiply-accumulates per second: the larger of oneDNN's best matrix product and a loop over registers.
+  double float32 = 0, bfloat16 = 0, int8 = 0;  // bfloat16: as float32 where the CPU has no such instructions
+  // 10^9 bytes per second, read and written, of copies whose source and target have `bytes` together and were just
+  // copied: small ones stay in caches. Rising in bytes.
+  struct Copy {
+    int64_t bytes = 0;
+    double rate = 0;
+  };
+  std::vector<Copy> copies;
+
+  // Of StepInfo::precision: "int8", "bf16"; anything else is float32.
+  double MacsPerSecond(std::string_view precision) const;
+  // Of the largest copy that is not larger than `bytes`; of the smallest below.
+  double BytesPerSecond(int64_t bytes) const;
+};
+
+// Measures for about two seconds, holds at most 70 MB. Error: kInternal when oneDNN refuses.
+Result<MachineLimits> MeasureMachineLimits(int threads);
+
 // Of a series of times, in its unit. Percentiles interpolate between the two nearest ranks.
 struct TimingSummary {
-  double median = 0, p10 = 0, p90 = 0, min = 0;
+  double median = 0, p10 = 0, p90 = 0, p99 = 0, min = 0;
 };
 
 // All zero for no times.

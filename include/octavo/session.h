@@ -1,6 +1,7 @@
 // The engine: compiles a graph for given input shapes and runs it.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -14,6 +15,8 @@
 #include "octavo/tensor.h"
 
 namespace octavo {
+
+class Tuning;
 
 enum class Precision : uint8_t {
   kFloat32,
@@ -45,6 +48,9 @@ struct SessionOptions {
   // It is not fused away either, and it is in the type that the plan keeps it in (float32 at Precision::kFloat32).
   std::vector<std::string> watched;
   std::function<void(size_t index, const TensorView& value)> watch;
+  // Kernels chosen by measurement among those that give the same bits (octavo/tuning.h); null: the built-in choice.
+  // Sessions may share it. Results do not depend on it.
+  std::shared_ptr<Tuning> tuning;
 };
 
 // One step of a compiled plan, for `inspect` and `bench`.
@@ -56,7 +62,8 @@ struct StepInfo {
       precision;  // "fp32"; "bf16", "fp16": on operands rounded to it; "int8": both multiplicands are 8-bit integers
   Dims output_dims;
   int64_t macs = 0;
-  double milliseconds = 0;  // of the last profiled run; 0 before
+  int64_t bytes_read = 0, bytes_written = 0;  // operands and constant weights, each counted once
+  double milliseconds = 0;                    // of the last profiled run; 0 before
 };
 
 // A QuantizeLinear or DequantizeLinear that is a step of its own, or weights that were widened while compiling.
@@ -78,6 +85,18 @@ struct PlanInfo {
   double int8_macs_share() const {
     return contraction_macs == 0 ? 0 : static_cast<double>(int8_macs) / static_cast<double>(contraction_macs);
   }
+};
+
+// When a step began and ended: nanoseconds since RunProfile::start.
+struct StepSpan {
+  int64_t begin_ns = 0, end_ns = 0;
+};
+
+// What a profiled run took, step by step.
+struct RunProfile {
+  std::chrono::steady_clock::time_point start;  // the inputs were checked and the plan was found
+  int64_t total_ns = 0;                         // until the outputs were complete
+  std::vector<StepSpan> steps;                  // as PlanInfo::steps
 };
 
 // A model ready to run. Run plans memory once per set of input shapes (and of the values of inputs that shapes depend
@@ -116,7 +135,15 @@ class Session {
   // By name; every input must be given and nothing else.
   Result<std::vector<Tensor>> Run(const std::map<std::string, Tensor>& inputs);
   // Runs into `outputs`, which must have the types and shapes of OutputInfos. Allocates nothing once prepared.
-  Status RunInto(std::span<const Tensor> inputs, std::span<Tensor> outputs);
+  // `profile`, where it is not null, is filled: two readings of the clock per step (about 50 ns together), and no
+  // allocation once its vector has the plan's length. Null costs nothing. It belongs to the calling thread until the
+  // call returns.
+  Status RunInto(std::span<const Tensor> inputs, std::span<Tensor> outputs, RunProfile* profile = nullptr);
+
+  // Another session of the same model and options, for a thread of its own: it shares the model's constants and the
+  // weights that oneDNN has packed, and plans by itself; activations, scratch and the few weights that own kernels pack
+  // are not shared. Either may be used, and destroyed, whatever the other does.
+  Session Duplicate() const;
 
   // Runs once and fills StepInfo::milliseconds.
   Status Profile(std::span<const Tensor> inputs);
@@ -131,5 +158,12 @@ class Session {
 
 // "avx512_core_amx", "avx512_core_vnni", "avx2", ...: the instruction set that kernels use in this process.
 std::string IsaInUse();
+
+// Names that LimitIsa knows, from the widest on.
+std::vector<std::string> IsaLimits();
+
+// Holds every kernel of this process, oneDNN's and Octavo's, to an instruction set ("avx2") that this CPU has. Before
+// the first session. Errors: an unknown name, one that this CPU lacks, oneDNN already in use with another.
+Status LimitIsa(const std::string& isa);
 
 }  // namespace octavo

@@ -39,7 +39,10 @@ struct Storage {
   int64_t offset = 0;  // in elements
   DType dtype = DType::kUndefined;
   Dims strides;
+  int64_t bytes = 0;  // of the elements alone
 };
+
+int64_t BytesOf(const Dims& dims, DType dtype) { return ElementCount(dims) * static_cast<int64_t>(SizeOf(dtype)); }
 
 std::string_view PrecisionName(DType dtype) {
   switch (dtype) {
@@ -81,7 +84,11 @@ constexpr float kRoughShare = 1.0f / 64;
 class Lowering {
  public:
   Lowering(Plan& plan, const CompileOptions& options, PackedWeights& weights)
-      : plan_(plan), graph_(plan.graph), options_(options), onednn_(weights), storages_(graph_.values.size()) {
+      : plan_(plan),
+        graph_(plan.graph),
+        options_(options),
+        onednn_(weights, options.tuning),
+        storages_(graph_.values.size()) {
     bf16_ = options.precision == Precision::kBFloat16;
     bf16_kernels_ = bf16_ && OneDnnHasBFloat16();
   }
@@ -164,12 +171,14 @@ class Lowering {
       const int buffer =
           NewBuffer(Buffer::Kind::kInput, ElementCount(value.dims) * static_cast<int64_t>(SizeOf(value.dtype)));
       plan_.buffers[static_cast<size_t>(buffer)].external = static_cast<int>(i);
-      storages_[static_cast<size_t>(graph_.inputs[i])] = {{buffer, 0, value.dtype, ContiguousStrides(value.dims)}};
+      storages_[static_cast<size_t>(graph_.inputs[i])] = {
+          {buffer, 0, value.dtype, ContiguousStrides(value.dims), BytesOf(value.dims, value.dtype)}};
     }
     for (size_t v = 0; v < graph_.values.size(); ++v) {
       const Value& value = graph_.values[v];
       if (!value.is_constant()) continue;
-      storages_[v] = {{ConstantBuffer(value.constant), 0, value.dtype, ContiguousStrides(value.dims)}};
+      storages_[v] = {{ConstantBuffer(value.constant), 0, value.dtype, ContiguousStrides(value.dims),
+                       BytesOf(value.dims, value.dtype)}};
     }
   }
 
@@ -185,7 +194,7 @@ class Lowering {
     } else {
       buffer = NewBuffer(Buffer::Kind::kArena, Extent(v.dims, strides) * static_cast<int64_t>(SizeOf(dtype)));
     }
-    storages_[static_cast<size_t>(value)].push_back({buffer, 0, dtype, std::move(strides)});
+    storages_[static_cast<size_t>(value)].push_back({buffer, 0, dtype, std::move(strides), BytesOf(v.dims, dtype)});
     return storages_[static_cast<size_t>(value)].back();
   }
 
@@ -199,7 +208,7 @@ class Lowering {
       if (form.dtype == dtype && SameStrides(v.dims, form.strides, strides)) return form;
     }
     const Storage from = forms.front();
-    Storage to{-1, 0, dtype, strides};
+    Storage to{-1, 0, dtype, strides, BytesOf(v.dims, dtype)};
     OCTAVO_ASSIGN(BoundKernel copy, BindCopy(OperandOf(value, from), OperandOf(value, to), options_.threads));
     if (v.is_constant()) {
       OCTAVO_ASSIGN(to.buffer, CopyConstant(v, to, copy));
@@ -236,7 +245,7 @@ class Lowering {
   }
 
   static Slot SlotOf(const Storage& storage) {
-    return {storage.buffer, storage.offset * static_cast<int64_t>(SizeOf(storage.dtype))};
+    return {storage.buffer, storage.offset * static_cast<int64_t>(SizeOf(storage.dtype)), storage.bytes};
   }
 
   void AddStep(Step step, std::vector<Slot> inputs, std::vector<Slot> outputs) {
@@ -247,8 +256,14 @@ class Lowering {
       if (buffer.first_step < 0) buffer.first_step = index;
       buffer.last_step = index;
     };
-    for (const auto& slot : inputs) touch(slot);
-    for (const auto& slot : outputs) touch(slot);
+    for (const auto& slot : inputs) {
+      touch(slot);
+      step.info.bytes_read += slot.bytes;
+    }
+    for (const auto& slot : outputs) {
+      touch(slot);
+      step.info.bytes_written += slot.bytes;
+    }
     step.inputs = std::move(inputs);
     step.outputs = std::move(outputs);
     plan_.steps.push_back(std::move(step));
@@ -515,7 +530,7 @@ class Lowering {
       spec.weights = std::move(phase.weights);
       spec.geometry = GeometryOf(phase.axes, false);
       spec.dst_dims = {dst_dims[0], dst_dims[1]};
-      Storage place{-1, 0, spec.dst_dtype, dst_strides};
+      Storage place{-1, 0, spec.dst_dtype, dst_strides, 0};
       for (size_t d = 0; d < phase.axes.size(); ++d) {
         spec.dst_dims.push_back(phase.axes[d].output);
         place.offset += phase.first[d] * dst_strides[d + 2];
@@ -527,8 +542,8 @@ class Lowering {
       OCTAVO_ASSIGN(OneDnnKernel convolution, onednn_.Convolution(spec));
       OCTAVO_ASSIGN(BoundKernel copy, BindCopy(from, to, options_.threads));
       built.emplace_back(std::move(convolution), std::move(copy));
-      const int64_t bytes = ElementCount(spec.dst_dims) * static_cast<int64_t>(SizeOf(spec.dst_dtype));
-      parts.push_back({NewBuffer(Buffer::Kind::kArena, bytes), 0, spec.dst_dtype, part_strides});
+      place.bytes = BytesOf(spec.dst_dims, spec.dst_dtype);
+      parts.push_back({NewBuffer(Buffer::Kind::kArena, place.bytes), 0, spec.dst_dtype, part_strides, place.bytes});
       places.push_back(std::move(place));
     }
     const int target = Define(group.output, spec.dst_dtype, dst_strides).buffer;
@@ -538,6 +553,7 @@ class Lowering {
       step.info = DescribeStep(node, std::move(built[i].first.implementation), StatedType(node));
       step.info.op += epilogue.names;
       step.info.macs = macs;
+      step.info.bytes_read = WeightBytes(node, spec.weights_dtype) / static_cast<int64_t>(phases.size());
       step.kernel = std::move(built[i].first.kernel);
       AddStep(std::move(step), {SlotOf(src)}, {SlotOf(parts[i])});
       Step copy;
@@ -561,6 +577,7 @@ class Lowering {
     step.info.precision = PrecisionName(StatedType(anchor));
     step.info.output_dims = DimsOf(group.output);
     step.info.macs = CountMacs(graph_, anchor);
+    step.info.bytes_read = WeightBytes(anchor, ProductType(anchor));
     step.kernel = std::move(built.kernel);
     inputs.insert(inputs.end(), epilogue.operands.begin(), epilogue.operands.end());
     AddStep(std::move(step), std::move(inputs), {SlotOf(dst)});
@@ -729,8 +746,8 @@ class Lowering {
     if (!real.ok()) return real.status().WithPrefix(graph_.Describe(dequantize) + ": ");
     Value& value = graph_.value(output);
     value.constant = std::move((*real)[0]);
-    storages_[static_cast<size_t>(output)] = {
-        {ConstantBuffer(value.constant), 0, value.dtype, ContiguousStrides(value.dims)}};
+    storages_[static_cast<size_t>(output)] = {{ConstantBuffer(value.constant), 0, value.dtype,
+                                               ContiguousStrides(value.dims), BytesOf(value.dims, value.dtype)}};
     return {};
   }
 
@@ -1004,6 +1021,7 @@ class Lowering {
       step.info.precision = "int8";
       step.info.output_dims = DimsOf(group.output);
       step.info.macs = macs / static_cast<int64_t>(kernels.size());
+      step.info.bytes_read = WeightBytes(anchor, DType::kInt8) / static_cast<int64_t>(kernels.size());
       step.kernel = std::move(built.kernel);
       AddStep(std::move(step), inputs, targets);
     }
@@ -1226,6 +1244,7 @@ class Lowering {
       Storage view = base;
       view.offset += (*views)[i].offset;
       view.strides = std::move((*views)[i].strides);
+      view.bytes = BytesOf(DimsOf(output), view.dtype);
       storages_[static_cast<size_t>(output)].push_back(std::move(view));
     }
     return true;
@@ -1269,6 +1288,17 @@ class Lowering {
     AddStep(std::move(step), {SlotOf(src)},
             {SlotOf(Define(node.output(0), spec.dtype, ChannelsLastStrides(dst_dims)))});
     return {};
+  }
+
+  // Constant weights that the step reads beside its operands, in the type that they are packed in.
+  int64_t WeightBytes(const Node& anchor, DType packed) const {
+    const ValueId weights = anchor.input(1);
+    if (weights == kNoValue) return 0;
+    const NodeId producer = graph_.value(weights).producer;
+    const bool constant =
+        graph_.value(weights).is_constant() || (producer != kNoNode && IsDequantize(graph_.node(producer)) &&
+                                                graph_.value(graph_.node(producer).input(0)).is_constant());
+    return constant ? BytesOf(DimsOf(weights), packed) : 0;
   }
 
   StepInfo DescribeStep(const Node& node, std::string kernel, DType dtype) const {
@@ -1418,7 +1448,7 @@ class Lowering {
       if (storages_[static_cast<size_t>(value)].empty())
         return InternalError(fmt::format("output '{}' was never made", v.name));
       const Storage from = Primary(value);
-      Storage to{NewBuffer(Buffer::Kind::kOutput, 0), 0, v.dtype, ContiguousStrides(v.dims)};
+      Storage to{NewBuffer(Buffer::Kind::kOutput, 0), 0, v.dtype, ContiguousStrides(v.dims), from.bytes};
       plan_.buffers[static_cast<size_t>(to.buffer)].external = static_cast<int>(i);
       OCTAVO_ASSIGN(BoundKernel copy, BindCopy(OperandOf(value, from), OperandOf(value, to), options_.threads));
       Step step;

@@ -3,14 +3,19 @@
 #include <fmt/format.h>
 #include <omp.h>
 
+#include <algorithm>
 #include <cfloat>
+#include <chrono>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <span>
 #include <unordered_map>
 
 #include "base/allocation_guard.h"
+#include "octavo/tuning.h"
 
 namespace octavo {
 
@@ -74,35 +79,50 @@ uint64_t ContentHash(const void* data, size_t bytes) {
 }  // namespace
 
 struct PackedWeights::Impl {
+  std::mutex mutex;
   std::map<std::string, std::shared_ptr<memory>> by_key;
   int64_t bytes = 0;
 };
 
 PackedWeights::PackedWeights() : impl_(std::make_unique<Impl>()) {}
 PackedWeights::~PackedWeights() = default;
-int64_t PackedWeights::bytes() const { return impl_->bytes; }
+int64_t PackedWeights::bytes() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->bytes;
+}
+
+namespace {
+
+struct IsaName {
+  dnnl::cpu_isa isa;
+  const char* name;
+};
+constexpr IsaName kIsaNames[] = {
+    {dnnl::cpu_isa::sse41, "sse41"},
+    {dnnl::cpu_isa::avx, "avx"},
+    {dnnl::cpu_isa::avx2, "avx2"},
+    {dnnl::cpu_isa::avx2_vnni, "avx2_vnni"},
+    {dnnl::cpu_isa::avx512_core, "avx512_core"},
+    {dnnl::cpu_isa::avx512_core_vnni, "avx512_core_vnni"},
+    {dnnl::cpu_isa::avx512_core_bf16, "avx512_core_bf16"},
+    {dnnl::cpu_isa::avx512_core_amx, "avx512_core_amx"},
+};
+
+}  // namespace
 
 std::string OneDnnIsa() {
-  switch (dnnl::get_effective_cpu_isa()) {
-    case dnnl::cpu_isa::sse41:
-      return "sse41";
-    case dnnl::cpu_isa::avx:
-      return "avx";
-    case dnnl::cpu_isa::avx2:
-      return "avx2";
-    case dnnl::cpu_isa::avx2_vnni:
-      return "avx2_vnni";
-    case dnnl::cpu_isa::avx512_core:
-      return "avx512_core";
-    case dnnl::cpu_isa::avx512_core_vnni:
-      return "avx512_core_vnni";
-    case dnnl::cpu_isa::avx512_core_bf16:
-      return "avx512_core_bf16";
-    case dnnl::cpu_isa::avx512_core_amx:
-      return "avx512_core_amx";
-    default:
-      return "generic";
+  const dnnl::cpu_isa isa = dnnl::get_effective_cpu_isa();
+  for (const IsaName& row : kIsaNames) {
+    if (row.isa == isa) return row.name;
   }
+  return "generic";
+}
+
+bool LimitOneDnnIsa(const std::string& isa) {
+  for (const IsaName& row : kIsaNames) {
+    if (isa == row.name) return dnnl::set_max_cpu_isa(row.isa) == dnnl::status::success;
+  }
+  return false;
 }
 
 std::string OneDnnVersion() {
@@ -266,19 +286,26 @@ std::shared_ptr<memory> BiasMemory(const Tensor& bias, const memory::desc& md) {
   return mem;
 }
 
-// Reorders `weights`, which lie as `from` says, to `to`; equal weights in equal formats share one copy.
-std::shared_ptr<memory> Pack(std::map<std::string, std::shared_ptr<memory>>& by_key, int64_t& total,
-                             const Tensor& weights, const memory::desc& from, const memory::desc& to) {
+// Reorders `weights`, which lie as `from` says, to `to`.
+std::shared_ptr<memory> Reordered(const Tensor& weights, const memory::desc& from, const memory::desc& to) {
+  auto packed = std::make_shared<memory>(to, CpuEngine());
+  memory source(from, CpuEngine(), const_cast<void*>(weights.data()));
+  dnnl::reorder(source, *packed).execute(CpuStream(), source, *packed);
+  CpuStream().wait();
+  return packed;
+}
+
+// The same, where equal weights in equal formats share one copy.
+template <typename Cache>
+std::shared_ptr<memory> Pack(Cache& cache, const Tensor& weights, const memory::desc& from, const memory::desc& to) {
   std::string key = fmt::format("{:016x}/{}/", ContentHash(weights.data(), weights.bytes()), weights.bytes());
   key.append(reinterpret_cast<const char*>(&from.data), sizeof from.data);
   key.append(reinterpret_cast<const char*>(&to.data), sizeof to.data);
-  auto& entry = by_key[key];
+  const std::lock_guard lock(cache.mutex);
+  auto& entry = cache.by_key[key];
   if (!entry) {
-    entry = std::make_shared<memory>(to, CpuEngine());
-    memory source(from, CpuEngine(), const_cast<void*>(weights.data()));
-    dnnl::reorder(source, *entry).execute(CpuStream(), source, *entry);
-    CpuStream().wait();
-    total += static_cast<int64_t>(to.get_size());
+    entry = Reordered(weights, from, to);
+    cache.bytes += static_cast<int64_t>(to.get_size());
   }
   return entry;
 }
@@ -381,8 +408,7 @@ Result<OneDnnKernel> OneDnnBuilder::Convolution(const ConvolutionSpec& spec) {
       bound->primitive = make(pd);
       bound->Add(DNNL_ARG_SRC, src, 0, -1);
       bound->Add(DNNL_ARG_DST, dst, -1, 0);
-      bound->AddConstant(DNNL_ARG_WEIGHTS, Pack(cache_.impl_->by_key, cache_.impl_->bytes, spec.weights, weights_from,
-                                                pd.weights_desc()));
+      bound->AddConstant(DNNL_ARG_WEIGHTS, Pack(*cache_.impl_, spec.weights, weights_from, pd.weights_desc()));
       if (spec.bias.defined()) bound->AddConstant(DNNL_ARG_BIAS, BiasMemory(spec.bias, bias_md));
       post_ops.Bind(1, *bound);
       return Finish(std::move(bound), pd.scratchpad_desc(), pd.impl_info_str());
@@ -428,8 +454,7 @@ Result<OneDnnKernel> OneDnnBuilder::Linear(const LinearSpec& spec) {
     bound->primitive = dnnl::matmul(pd);
     bound->Add(DNNL_ARG_SRC, src, 0, -1);
     bound->Add(DNNL_ARG_DST, dst, -1, 0);
-    bound->AddConstant(DNNL_ARG_WEIGHTS,
-                       Pack(cache_.impl_->by_key, cache_.impl_->bytes, spec.weights, from, pd.weights_desc()));
+    bound->AddConstant(DNNL_ARG_WEIGHTS, Pack(*cache_.impl_, spec.weights, from, pd.weights_desc()));
     if (spec.bias.defined()) bound->AddConstant(DNNL_ARG_BIAS, BiasMemory(spec.bias, bias_md));
     post_ops.Bind(1, *bound);
     return Finish(std::move(bound), pd.scratchpad_desc(), pd.impl_info_str());
@@ -530,28 +555,227 @@ class ThreadedPrimitive : public IntegerPrimitive {
 
 }  // namespace
 
+namespace {
+
+// Primitives that are built for one thread, whatever OpenMP would use.
+class OneThread {
+ public:
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
+
+// One way to compute the sums of an integer block.
+struct Candidate {
+  std::string implementation;
+  dnnl::primitive primitive;
+  memory::desc src, weights_from, weights, dst, scratchpad;
+};
+
+// Those of oneDNN's implementations that are no reference, in its order of preference, at most `limit`.
+template <typename Primitive, typename Description>
+void ListCandidates(Description pd, const Candidate& form, size_t limit, std::string_view prefix,
+                    std::vector<Candidate>& candidates) {
+  do {
+    if (IsReference(pd.impl_info_str())) continue;
+    // Writes past its destination: 48 pixels of 64 channels to 1024 in oneDNN 2.6.3.
+    if (!candidates.empty() && std::strstr(pd.impl_info_str(), "jit_1x1:avx512_core_amx") != nullptr) continue;
+    const std::string name = fmt::format("onednn {}{}", prefix, pd.impl_info_str());
+    const bool known = std::any_of(candidates.begin(), candidates.end(),
+                                   [&](const Candidate& other) { return other.implementation == name; });
+    if (known) continue;
+    Candidate candidate = form;
+    candidate.implementation = name;
+    candidate.primitive = Primitive(pd);
+    candidate.weights = pd.weights_desc();
+    candidate.scratchpad = pd.scratchpad_desc();
+    candidates.push_back(std::move(candidate));
+  } while (candidates.size() < limit && pd.next_impl());
+}
+
+// Any bytes, the same in every process.
+void FillWithNoise(void* data, size_t bytes) {
+  uint64_t state = 0x9e3779b97f4a7c15u;
+  auto* p = static_cast<unsigned char*>(data);
+  for (size_t i = 0; i < bytes; ++i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    p[i] = static_cast<unsigned char>(state >> 56);
+  }
+}
+
+// A candidate's block on numbers of its own, between guards: what writes past its destination or scratch is found out.
+class Trial {
+ public:
+  static Result<Trial> Create(const Candidate& candidate, const Tensor& weights) {
+    Trial trial(candidate);
+    OCTAVO_ASSIGN(trial.src_, Guarded(candidate.src));
+    OCTAVO_ASSIGN(trial.dst_, Guarded(candidate.dst));
+    OCTAVO_ASSIGN(trial.scratch_, Guarded(candidate.scratchpad));
+    FillWithNoise(trial.src_.mutable_data(), candidate.src.get_size());
+    trial.weights_ = Reordered(weights, candidate.weights_from, candidate.weights);
+    return trial;
+  }
+
+  // Seconds, or infinity where it failed or wrote where it must not.
+  double Run() {
+    memory src(candidate_->src, CpuEngine(), src_.mutable_data()),
+        dst(candidate_->dst, CpuEngine(), dst_.mutable_data()),
+        scratch(candidate_->scratchpad, CpuEngine(), scratch_.mutable_data());
+    const dnnl_exec_arg_t exec[] = {{DNNL_ARG_SRC, src.get()},
+                                    {DNNL_ARG_WEIGHTS, weights_->get()},
+                                    {DNNL_ARG_DST, dst.get()},
+                                    {DNNL_ARG_SCRATCHPAD, scratch.get()}};
+    const auto start = std::chrono::steady_clock::now();
+    const Status status = Execute(candidate_->primitive, exec);
+    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
+    const bool good = status.ok() && IsIntact(dst_, candidate_->dst) && IsIntact(scratch_, candidate_->scratchpad);
+    return good ? passed.count() : std::numeric_limits<double>::infinity();
+  }
+
+  bool HasSumsOf(const Trial& other) const {
+    return std::memcmp(dst_.data(), other.dst_.data(), candidate_->dst.get_size()) == 0;
+  }
+
+ private:
+  static constexpr size_t kGuardBytes = 64 << 10;
+  static constexpr char kGuard = 0x5a;
+
+  explicit Trial(const Candidate& candidate) : candidate_(&candidate) {}
+
+  static Result<Tensor> Guarded(const memory::desc& md) {
+    OCTAVO_ASSIGN(Tensor tensor, Tensor::Create(DType::kUInt8, {static_cast<int64_t>(md.get_size() + kGuardBytes)}));
+    std::memset(tensor.mutable_data(), kGuard, tensor.bytes());
+    return tensor;
+  }
+  static bool IsIntact(const Tensor& tensor, const memory::desc& md) {
+    const auto* bytes = static_cast<const char*>(tensor.data());
+    return std::all_of(bytes + md.get_size(), bytes + tensor.bytes(), [](char byte) { return byte == kGuard; });
+  }
+
+  const Candidate* candidate_;
+  Tensor src_, dst_, scratch_;
+  std::shared_ptr<memory> weights_;
+};
+
+// The fastest of the candidates on one thread, as they run; the first stays unless another is faster by more than
+// timings waver. One whose sums differ from the first's is out.
+Result<size_t> Fastest(const std::vector<Candidate>& candidates, const Tensor& weights) {
+  constexpr int kRounds = 5;
+  constexpr double kSurelyFaster = 0.97;
+  std::vector<Trial> trials;
+  for (const Candidate& candidate : candidates) {
+    OCTAVO_ASSIGN(Trial trial, Trial::Create(candidate, weights));
+    trials.push_back(std::move(trial));
+  }
+  std::vector<double> seconds(trials.size(), std::numeric_limits<double>::infinity());
+  std::vector<bool> out(trials.size());
+  // The first round warms up, and shows the sums.
+  for (size_t i = 0; i < trials.size(); ++i)
+    out[i] = !std::isfinite(trials[i].Run()) || !trials[i].HasSumsOf(trials[0]);
+  for (int round = 0; round < kRounds; ++round) {
+    for (size_t i = 0; i < trials.size(); ++i) {
+      if (!out[i]) seconds[i] = std::min(seconds[i], trials[i].Run());
+    }
+  }
+  size_t best = 0;
+  for (size_t i = 1; i < trials.size(); ++i) {
+    if (seconds[i] < (best == 0 ? seconds[0] * kSurelyFaster : seconds[best])) best = i;
+  }
+  return best;
+}
+
+// Whether a candidate keeps to its memory and sums as the first does: what a file names is tried before it is used.
+Result<bool> IsSound(const Candidate& candidate, const Candidate& first, const Tensor& weights) {
+  OCTAVO_ASSIGN(Trial trial, Trial::Create(candidate, weights));
+  OCTAVO_ASSIGN(Trial reference, Trial::Create(first, weights));
+  return std::isfinite(trial.Run()) && std::isfinite(reference.Run()) && trial.HasSumsOf(reference);
+}
+
+// Which of several candidates: as `tuning` has it, or by measurement.
+Result<size_t> Choose(Tuning& tuning, const std::string& key, const std::vector<Candidate>& candidates,
+                      const Tensor& weights) {
+  const std::string known = tuning.Find(key);
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    if (candidates[i].implementation != known) continue;
+    if (i == 0) return i;
+    OCTAVO_ASSIGN(const bool sound, IsSound(candidates[i], candidates[0], weights));
+    if (sound) return i;
+  }
+  OCTAVO_ASSIGN(const size_t best, Fastest(candidates, weights));
+  tuning.Put(key, candidates[best].implementation);
+  return best;
+}
+
+std::string KeyOf(const IntegerConvolutionSpec& spec) {
+  const WindowGeometry& g = spec.geometry;
+  return fmt::format("conv u8s8s32 {} -> {} kernel {} stride {} dilation {} groups {} threads {}",
+                     ToString(spec.src_dims), ToString(spec.dst_dims), ToString(g.kernel), ToString(g.strides),
+                     ToString(g.dilations), spec.groups, spec.threads);
+}
+
+// The product that a pointwise convolution over one axis is.
+void ListProducts(const IntegerConvolutionSpec& spec, size_t limit, std::vector<Candidate>& candidates) {
+  using tag = memory::format_tag;
+  const int64_t m = spec.dst_dims.back(), k = spec.src_dims[1], n = spec.dst_dims[1];
+  Candidate form;
+  form.src = memory::desc({m, k}, memory::data_type::u8, tag::ab);
+  form.dst = memory::desc({m, n}, memory::data_type::s32, tag::ab);
+  form.weights_from = memory::desc({k, n}, memory::data_type::s8, tag::ba);
+  const memory::desc any({k, n}, memory::data_type::s8, tag::any);
+  try {
+    const dnnl::matmul::primitive_desc pd(dnnl::matmul::desc(form.src, any, form.dst), NewAttributes(), CpuEngine());
+    ListCandidates<dnnl::matmul>(pd, form, candidates.size() + limit, "matmul ", candidates);
+  } catch (const dnnl::error&) {
+    // The convolutions remain.
+  }
+}
+
+}  // namespace
+
 Result<std::shared_ptr<IntegerPrimitive>> OneDnnBuilder::IntegerConvolution(const IntegerConvolutionSpec& spec) {
   using Shared = std::shared_ptr<IntegerPrimitive>;
   return Guarded<Shared>("integer convolution", [&]() -> Result<Shared> {
     const auto& g = spec.geometry;
     const ConvolutionWeights logical(spec.groups, spec.dst_dims[1] / spec.groups, spec.src_dims[1] / spec.groups,
                                      g.kernel, false);
-    const memory::desc from(logical.dims, memory::data_type::s8, logical.strides);
+    Candidate form;
+    form.weights_from = memory::desc(logical.dims, memory::data_type::s8, logical.strides);
+    form.src = ChannelsLast(spec.src_dims, DType::kUInt8);
+    form.dst = ChannelsLast(spec.dst_dims, DType::kInt32);
     const memory::desc any(logical.dims, memory::data_type::s8, memory::format_tag::any);
-    const memory::desc src = ChannelsLast(spec.src_dims, DType::kUInt8),
-                       dst = ChannelsLast(spec.dst_dims, DType::kInt32);
-    const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_inference, algorithm::convolution_direct, src,
-                                               any, memory::desc(), dst, g.strides, Minus1(g.dilations), g.pads_begin,
-                                               g.pads_end);
-    const dnnl::convolution_forward::primitive_desc pd(desc, NewAttributes(), CpuEngine());
-    if (IsReference(pd.impl_info_str())) return Unsupported("only a reference integer convolution");
+    const dnnl::convolution_forward::desc desc(dnnl::prop_kind::forward_inference, algorithm::convolution_direct,
+                                               form.src, any, memory::desc(), form.dst, g.strides, Minus1(g.dilations),
+                                               g.pads_begin, g.pads_end);
+    // A block runs on one thread, inside a parallel loop.
+    const OneThread one;
+    // Where pairs of products saturate, kernels may differ in what is exact: there is no choice then.
+    const bool tunes = tuning_ != nullptr && OneDnnSumsExactly();
+    constexpr size_t kMostConvolutions = 4, kMostProducts = 2;
+    std::vector<Candidate> candidates;
+    ListCandidates<dnnl::convolution_forward>(
+        dnnl::convolution_forward::primitive_desc(desc, NewAttributes(), CpuEngine()), form,
+        tunes ? kMostConvolutions : 1, "", candidates);
+    if (candidates.empty()) return Unsupported("only a reference integer convolution");
+    size_t chosen = 0;
+    if (tunes) {
+      const bool pointwise = spec.groups == 1 && spec.src_dims.size() == 3 && g.kernel[0] == 1 && g.strides[0] == 1;
+      if (pointwise) ListProducts(spec, kMostProducts, candidates);
+      if (candidates.size() > 1) {
+        OCTAVO_ASSIGN(chosen, Choose(*tuning_, KeyOf(spec), candidates, spec.weights[0]));
+      }
+    }
+    const Candidate& best = candidates[chosen];
     std::vector<std::shared_ptr<memory>> sets;
     for (const auto& weights : spec.weights) {
-      sets.push_back(Pack(cache_.impl_->by_key, cache_.impl_->bytes, weights, from, pd.weights_desc()));
+      sets.push_back(Pack(*cache_.impl_, weights, best.weights_from, best.weights));
     }
-    Shared primitive = std::make_shared<ThreadedPrimitive>(dnnl::convolution_forward(pd), src, pd.weights_desc(), dst,
-                                                           pd.scratchpad_desc(), spec.threads, std::move(sets));
-    primitive->implementation = fmt::format("onednn {}", pd.impl_info_str());
+    Shared primitive = std::make_shared<ThreadedPrimitive>(best.primitive, best.src, best.weights, best.dst,
+                                                           best.scratchpad, spec.threads, std::move(sets));
+    primitive->implementation = best.implementation;
     return primitive;
   });
 }
@@ -573,18 +797,6 @@ Result<std::shared_ptr<IntegerPrimitive>> OneDnnBuilder::IntegerMatMul(const Int
 }
 
 namespace {
-
-// Primitives that are built for one thread, whatever OpenMP would use.
-class OneThread {
- public:
-  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
-  ~OneThread() { omp_set_num_threads(before_); }
-  OneThread(const OneThread&) = delete;
-  OneThread& operator=(const OneThread&) = delete;
-
- private:
-  int before_;
-};
 
 class OneDnnPackedProduct : public PackedProduct {
  public:

@@ -20,7 +20,13 @@ std::string OneDnnVersion();
 // Whether convolutions and products on bfloat16 have a JIT kernel on this CPU.
 bool OneDnnHasBFloat16();
 
-// Weights in oneDNN's own formats, shared by all plans of a session: keyed by content and format.
+// The widest instruction set that oneDNN may use, by the names of OneDnnIsa. False: it is in use already.
+bool LimitOneDnnIsa(const std::string& isa);
+
+class Tuning;
+
+// Weights in oneDNN's own formats, shared by all plans of a session and its duplicates: keyed by content and format.
+// Thread safe.
 class PackedWeights {
  public:
   PackedWeights();
@@ -169,7 +175,8 @@ bool OneDnnSumsExactly();
 // they are built and run. Errors: kUnsupported where oneDNN has nothing but its slow reference.
 class OneDnnBuilder {
  public:
-  explicit OneDnnBuilder(PackedWeights& cache) : cache_(cache) {}
+  // `tuning`: integer kernels are chosen by measurement; null: oneDNN's first choice.
+  explicit OneDnnBuilder(PackedWeights& cache, Tuning* tuning = nullptr) : cache_(cache), tuning_(tuning) {}
   Result<OneDnnKernel> Convolution(const ConvolutionSpec& spec);
   Result<OneDnnKernel> Linear(const LinearSpec& spec);
   Result<OneDnnKernel> MatMul(const MatMulSpec& spec);
@@ -180,6 +187,7 @@ class OneDnnBuilder {
 
  private:
   PackedWeights& cache_;
+  Tuning* tuning_;
 };
 
 }  // namespace octavo

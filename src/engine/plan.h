@@ -18,6 +18,7 @@ class PackedWeights;
 struct Slot {
   int buffer = -1;
   int64_t offset = 0;
+  int64_t bytes = 0;  // of its elements, for the profile
 };
 
 struct Buffer {
@@ -62,6 +63,7 @@ struct CompileOptions {
   // The last `watched` outputs of the graph are not outputs: `watch` sees them as they are made. It outlives the plan.
   size_t watched = 0;
   const std::function<void(size_t index, const TensorView& value)>* watch = nullptr;
+  Tuning* tuning = nullptr;
 };
 
 // Lowers a graph with static shapes to steps. Errors name the node.

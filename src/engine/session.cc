@@ -17,6 +17,7 @@
 #include "engine/plan.h"
 #include "graph/op_table.h"
 #include "graph/shape_inference.h"
+#include "octavo/tuning.h"
 
 namespace octavo {
 
@@ -72,8 +73,6 @@ std::string ShapesKey(const std::vector<Dims>& dims) {
 
 }  // namespace
 
-std::string IsaInUse() { return OneDnnIsa(); }
-
 struct Session::Impl {
   struct Compiled {
     std::string key;
@@ -105,8 +104,8 @@ struct Session::Impl {
   SessionOptions options;
   std::vector<Value> inputs;
   std::vector<std::string> output_names;
-  PackedWeights weights;
-  std::list<Compiled> plans;       // most recently used first
+  std::shared_ptr<PackedWeights> weights = std::make_shared<PackedWeights>();  // with duplicates
+  std::list<Compiled> plans;                                                   // most recently used first
   std::set<std::string> by_value;  // inputs that shapes depend on, as far as they are known
   PlanInfo no_plan;
 
@@ -166,9 +165,11 @@ struct Session::Impl {
     pass_options.disabled = options.disabled_passes;
     OCTAVO_ASSIGN(std::vector<PassReport> passes,
                   MakeCanonical(bound, pass_options, options.precision, options.float32_nodes));
-    OCTAVO_ASSIGN(compiled.plan,
-                  CompilePlan(std::move(bound),
-                              {options.threads, options.precision, options.watched.size(), &options.watch}, weights));
+    OCTAVO_ASSIGN(compiled.plan, CompilePlan(std::move(bound),
+                                             {options.threads, options.precision, options.watched.size(),
+                                              &options.watch, options.tuning.get()},
+                                             *weights));
+    if (options.tuning) OCTAVO_RETURN_IF_ERROR(options.tuning->Save());
     Plan& plan = *compiled.plan;
     const auto bytes = static_cast<size_t>(std::max<int64_t>(64, plan.arena_bytes));
     compiled.arena = Arena(static_cast<std::byte*>(::operator new[](bytes, std::align_val_t{64}, std::nothrow)));
@@ -176,7 +177,7 @@ struct Session::Impl {
     Resolve(plan, compiled.arena.get());
     plan.info.passes = std::move(passes);
     plan.info.contraction_macs = contraction_macs;
-    plan.info.weight_bytes = weights.bytes();
+    plan.info.weight_bytes = weights->bytes();
     plan.info.compile_seconds = SecondsSince(start);
     return compiled;
   }
@@ -236,8 +237,16 @@ struct Session::Impl {
     return Find(given);
   }
 
-  Status Execute(Compiled& compiled, std::span<const Tensor> given, std::span<Tensor> outputs, bool profile) {
+  static int64_t NanosecondsBetween(Clock::time_point from, Clock::time_point to) {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(to - from).count();
+  }
+
+  Status Execute(Compiled& compiled, std::span<const Tensor> given, std::span<Tensor> outputs, RunProfile* profile) {
     Plan& plan = *compiled.plan;
+    if (profile != nullptr) {
+      profile->steps.resize(plan.steps.size());
+      profile->start = Clock::now();
+    }
     for (const auto& external : plan.externals) {
       const Buffer& buffer = plan.buffers[static_cast<size_t>(external.slot.buffer)];
       const auto index = static_cast<size_t>(buffer.external);
@@ -256,13 +265,14 @@ struct Session::Impl {
     const FlushDenormals flush(options.threads);
     void* scratch = compiled.arena.get() + plan.scratch_offset;
     for (size_t s = 0; s < plan.steps.size(); ++s) {
-      const auto start = profile ? Clock::now() : Clock::time_point();
+      if (profile != nullptr) profile->steps[s].begin_ns = NanosecondsBetween(profile->start, Clock::now());
       Status status =
           plan.steps[s].kernel.run({plan.input_pointers[s].data(), plan.output_pointers[s].data(), scratch});
       if (!status.ok())
         return status.WithPrefix(fmt::format("{} '{}': ", plan.steps[s].info.op, plan.steps[s].info.node));
-      if (profile) plan.info.steps[s].milliseconds = 1e3 * SecondsSince(start);
+      if (profile != nullptr) profile->steps[s].end_ns = NanosecondsBetween(profile->start, Clock::now());
     }
+    if (profile != nullptr) profile->total_ns = NanosecondsBetween(profile->start, Clock::now());
     return {};
   }
 
@@ -352,7 +362,7 @@ Result<std::vector<Session::OutputInfo>> Session::OutputInfos(const std::vector<
 Result<std::vector<Tensor>> Session::Run(std::span<const Tensor> inputs) {
   OCTAVO_ASSIGN(auto* compiled, impl_->FindFor(inputs));
   OCTAVO_ASSIGN(std::vector<Tensor> outputs, Impl::NewOutputs(*compiled->plan));
-  OCTAVO_RETURN_IF_ERROR(impl_->Execute(*compiled, inputs, outputs, false));
+  OCTAVO_RETURN_IF_ERROR(impl_->Execute(*compiled, inputs, outputs, nullptr));
   return outputs;
 }
 
@@ -361,16 +371,33 @@ Result<std::vector<Tensor>> Session::Run(const std::map<std::string, Tensor>& in
   return Run(ordered);
 }
 
-Status Session::RunInto(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
+Status Session::RunInto(std::span<const Tensor> inputs, std::span<Tensor> outputs, RunProfile* profile) {
   OCTAVO_ASSIGN(auto* compiled, impl_->FindFor(inputs));
   OCTAVO_RETURN_IF_ERROR(Impl::CheckOutputs(*compiled->plan, impl_->output_names, outputs));
-  return impl_->Execute(*compiled, inputs, outputs, false);
+  return impl_->Execute(*compiled, inputs, outputs, profile);
 }
 
 Status Session::Profile(std::span<const Tensor> inputs) {
   OCTAVO_ASSIGN(auto* compiled, impl_->FindFor(inputs));
   OCTAVO_ASSIGN(std::vector<Tensor> outputs, Impl::NewOutputs(*compiled->plan));
-  return impl_->Execute(*compiled, inputs, outputs, true);
+  RunProfile profile;
+  OCTAVO_RETURN_IF_ERROR(impl_->Execute(*compiled, inputs, outputs, &profile));
+  std::vector<StepInfo>& steps = compiled->plan->info.steps;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    steps[i].milliseconds = 1e-6 * static_cast<double>(profile.steps[i].end_ns - profile.steps[i].begin_ns);
+  }
+  return {};
+}
+
+Session Session::Duplicate() const {
+  auto impl = std::make_unique<Impl>();
+  impl->graph = impl_->graph;
+  impl->options = impl_->options;
+  impl->inputs = impl_->inputs;
+  impl->output_names = impl_->output_names;
+  impl->weights = impl_->weights;
+  impl->by_value = impl_->by_value;
+  return Session(std::move(impl));
 }
 
 const PlanInfo& Session::plan() const {
