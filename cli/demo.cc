@@ -6,6 +6,7 @@
 #include "command.h"
 #include "console.h"
 #include "data_flags.h"
+#include "engine_flags.h"
 #include "model_files.h"
 #include "octavo/bench.h"
 #include "octavo/calibrate.h"
@@ -31,6 +32,7 @@ constexpr int kGap = 8;  // pixels between pictures side by side
 struct DemoFlags {
   std::string folder = "octavo-demo";
   int threads = 0;
+  std::shared_ptr<Tuning> tuning;
   Report report;
 };
 
@@ -77,9 +79,10 @@ Status WriteCrops(const std::string& folder) {
   return {};
 }
 
-Result<std::unique_ptr<Session>> OpenSession(Graph graph, int threads) {
+Result<std::unique_ptr<Session>> OpenSession(Graph graph, const DemoFlags& flags) {
   SessionOptions options;
-  options.threads = threads;
+  options.threads = flags.threads;
+  options.tuning = flags.tuning;
   OCTAVO_ASSIGN(Session session, Session::Create(std::move(graph), options));
   return std::make_unique<Session>(std::move(session));
 }
@@ -98,7 +101,7 @@ Result<std::vector<Variant>> MakeVariants(const DemoFlags& flags, const std::str
   std::vector<Variant> variants(3);
   variants[0].form = "FP32";
   variants[0].path = path;
-  OCTAVO_ASSIGN(variants[0].session, OpenSession(prepared, flags.threads));
+  OCTAVO_ASSIGN(variants[0].session, OpenSession(prepared, flags));
   Policy naive;
   naive.preset = "tensorrt8-implicit";
   naive.estimator.estimator = Estimator::kEntropy;
@@ -116,7 +119,7 @@ Result<std::vector<Variant>> MakeVariants(const DemoFlags& flags, const std::str
     variant.path = fmt::format("{}/{}-{}.onnx", flags.folder, model, i == 0 ? "naive" : "octavo");
     OCTAVO_ASSIGN(Graph quantized, ApplyRecipe(prepared, *recipes[i]));
     OCTAVO_RETURN_IF_ERROR(SaveOnnx(quantized, variant.path));
-    OCTAVO_ASSIGN(variant.session, OpenSession(std::move(quantized), flags.threads));
+    OCTAVO_ASSIGN(variant.session, OpenSession(std::move(quantized), flags));
   }
   for (Variant& variant : variants) variant.model = model;
   return variants;
@@ -220,7 +223,7 @@ Result<ExitCode> RunDemo(const DemoFlags& flags) {
   for (size_t i = 0; i < prompts.size(); ++i) prompts[i].box = kBoxes[i];
   OCTAVO_ASSIGN(const std::string decoder_path, FindDataFile("models/efficientvit-sam-nano-decoder.onnx"));
   OCTAVO_ASSIGN(Graph decoder_graph, LoadOnnx(decoder_path));
-  OCTAVO_ASSIGN(const auto decoder, OpenSession(std::move(decoder_graph), flags.threads));
+  OCTAVO_ASSIGN(const auto decoder, OpenSession(std::move(decoder_graph), flags));
 
   const std::array<std::pair<const char*, const char*>, 2> encoders = {
       {{"plain", "models/efficientvit-sam-nano-encoder.onnx"},
@@ -269,6 +272,8 @@ void AddDemoCommand(CLI::App& app, Action& action) {
   command->add_option("--threads", flags->threads, "Threads to compute with; 0: every core")
       ->check(CLI::Range(0, 1024))
       ->type_name("N");
+  AddTuningFlags(*command, flags->tuning);
+  AddIsaFlag(*command);
   flags->report.AddFlag(*command);
   command->callback([=, &action] { action = [=] { return RunDemo(*flags); }; });
 }

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <new>
 #include <random>
+#include <thread>
 
 #include "base/allocation_guard.h"
 #include "graph/shape_inference.h"
@@ -206,6 +207,81 @@ TEST(Session, AllocatesNothingInTheSteadyState) {
     for (int i = 0; i < 5; ++i) ASSERT_TRUE(session->RunInto(inputs, *outputs).ok());
     EXPECT_EQ(allocations.load() - before, 0);
   }
+}
+
+TEST(Session, ProfilesARunWithoutAllocating) {
+  Random random(4);
+  const Graph graph = SmallNetwork(random);
+  SessionOptions options;
+  options.threads = 2;
+  auto session = Session::Create(graph, options);
+  ASSERT_TRUE(session.ok());
+  const std::vector<Tensor> inputs{random.Normal({1, 3, 20, 28})};
+  auto outputs = session->Run(inputs);
+  ASSERT_TRUE(outputs.ok());
+  const std::vector<float> plain((*outputs)[0].values<float>().begin(), (*outputs)[0].values<float>().end());
+  RunProfile profile;
+  ASSERT_TRUE(session->RunInto(inputs, *outputs, &profile).ok());
+  const int64_t before = allocations.load();
+  ASSERT_TRUE(session->RunInto(inputs, *outputs, &profile).ok());
+#ifndef OCTAVO_STD_THREADS  // whose parallel loops start threads
+  EXPECT_EQ(allocations.load() - before, 0);
+#endif
+  const auto values = (*outputs)[0].values<float>();
+  EXPECT_EQ(std::memcmp(values.data(), plain.data(), plain.size() * sizeof(float)), 0);
+  ASSERT_EQ(profile.steps.size(), session->plan().steps.size());
+  int64_t last = 0;
+  for (const StepSpan& span : profile.steps) {
+    EXPECT_GE(span.begin_ns, last);
+    EXPECT_GT(span.end_ns, span.begin_ns);
+    last = span.end_ns;
+  }
+  EXPECT_GE(profile.total_ns, last);
+  EXPECT_LT(last, 60'000'000'000);
+}
+
+// What a step reads and writes: the stem's picture and weights, and its 16 channels at half the size, in float32.
+TEST(Session, StepsCountTheirBytes) {
+  Random random(4);
+  auto session = Session::Create(SmallNetwork(random));
+  ASSERT_TRUE(session.ok());
+  ASSERT_TRUE(session->Prepare({Dims{1, 3, 20, 28}}).ok());
+  const auto& steps = session->plan().steps;
+  const auto stem =
+      std::find_if(steps.begin(), steps.end(), [](const StepInfo& step) { return step.op.starts_with("Conv"); });
+  ASSERT_NE(stem, steps.end());
+  EXPECT_EQ(stem->bytes_read, 4 * (3 * 20 * 28 + 16 * 3 * 9));
+  EXPECT_EQ(stem->bytes_written, 4 * 16 * 10 * 14);
+}
+
+TEST(Session, DuplicatesRunBesideEachOtherOnSharedWeights) {
+  Random random(5);
+  const Graph graph = SmallNetwork(random);
+  SessionOptions options;
+  options.threads = 1;
+  auto session = Session::Create(graph, options);
+  ASSERT_TRUE(session.ok());
+  const std::vector<Tensor> inputs{random.Normal({1, 3, 20, 28})};
+  const auto expected = session->Run(inputs);
+  ASSERT_TRUE(expected.ok());
+  const int64_t weight_bytes = session->plan().weight_bytes;
+  EXPECT_GT(weight_bytes, 0);
+  std::vector<Session> duplicates;
+  for (int i = 0; i < 3; ++i) duplicates.push_back(session->Duplicate());
+  session = InternalError("destroyed before its duplicates run");
+  std::atomic<int> equal{0};
+  std::vector<std::thread> threads;
+  for (Session& duplicate : duplicates) {
+    threads.emplace_back([&] {
+      for (int run = 0; run < 5; ++run) {
+        const auto outputs = duplicate.Run(inputs);
+        equal += outputs.ok() && std::memcmp((*outputs)[0].data(), (*expected)[0].data(), (*expected)[0].bytes()) == 0;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(equal, 15);
+  for (const Session& duplicate : duplicates) EXPECT_EQ(duplicate.plan().weight_bytes, weight_bytes) << "packed once";
 }
 
 TEST(Session, PlansForEveryShape) {

@@ -99,7 +99,8 @@ class Bench(OctavoTest):
     def test_batches_are_compared_before_they_are_timed(self):
         report = self.octavo("bench", "int8.onnx", "--batch", "3", *FAST).json
         self.assertEqual((report["batch"], report["batch_same_bits"]), (3, True))
-        self.assertAlmostEqual(report["images_per_s"] * report["median_ms"] / 3000, 1, delta=0.9)
+        self.assertLessEqual(report["images_per_s"], 3000 / report["min_ms"] * 1.001)
+        self.assertGreater(report["images_per_s"], 0)
         single = self.octavo("bench", "int8.onnx", *FAST).json
         self.assertEqual(report["macs"], 3 * single["macs"])
         self.octavo("bench", ENCODER, "--batch", "2", *FAST)
