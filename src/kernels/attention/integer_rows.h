@@ -7,7 +7,7 @@ namespace octavo {
 
 // sum + column[i] + row is an exact sum of (a - zero) (b - zero); its real value is that times `multiplier`.
 struct IntegerRow {
-  int32_t* sums;
+  const int32_t* sums;
   const int32_t* column;
   int32_t row;
   float multiplier;
@@ -15,8 +15,9 @@ struct IntegerRow {
 };
 
 struct IntegerAttentionRows {
-  // to[i] = e^(score - largest score) quantized to uint8 with `scale` and `zero_point`; overwrites the sums. Returns
-  // the sum of the exponentials as they were before that; `total` receives the sum of the quantized ones.
+  // to[i] = e^(score - largest score), within 4e-6 of itself and 2^-126 for all below that, quantized to uint8 with
+  // `scale` and 0 <= `zero_point` <= 255. Returns the sum of the exponentials as they were before that; `total` receives
+  // the sum of the quantized ones.
   float (*exponentiate)(const IntegerRow& row, float scale, int32_t zero_point, uint8_t* to, int32_t* total);
   // to[i] = real value / divisor.
   void (*divide)(const IntegerRow& row, float divisor, float* to);

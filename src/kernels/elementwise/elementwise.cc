@@ -19,6 +19,7 @@
 #include "hwy/highway.h"
 #include "kernels/simd/gelu-inl.h"
 #include "kernels/simd/math-inl.h"
+#include "kernels/simd/rough-inl.h"
 #include "kernels/simd/vectors-inl.h"
 
 #ifndef OCTAVO_KERNELS_ELEMENTWISE_ONCE_
@@ -45,6 +46,7 @@ enum class UnaryOp {
   kRoughGelu,
   kRoughGeluTanh,
   kSilu,
+  kRoughSilu,
   kHardSwish,
   kHardSigmoid,
   kRoundToBFloat16,
@@ -137,6 +139,9 @@ struct RoughGeluOp {
 };
 struct RoughGeluTanhOp {
   static HWY_INLINE V Apply(V x, const UnaryParameters&) { return RoughGelu<GeluTanhForm>(kTag, x); }
+};
+struct RoughSiluOp {
+  static HWY_INLINE V Apply(V x, const UnaryParameters&) { return RoughSilu(kTag, x); }
 };
 struct SiluOp {
   static HWY_INLINE V Apply(V x, const UnaryParameters& p) {
@@ -238,6 +243,8 @@ UnaryRowFn UnaryRowOfTarget(UnaryOp op) {
       return UnaryRowOf<RoughGeluTanhOp>;
     case UnaryOp::kSilu:
       return UnaryRowOf<SiluOp>;
+    case UnaryOp::kRoughSilu:
+      return UnaryRowOf<RoughSiluOp>;
     case UnaryOp::kHardSwish:
       return UnaryRowOf<HardSwishOp>;
     case UnaryOp::kHardSigmoid:
@@ -562,6 +569,15 @@ Result<ParameterizedUnary> FindUnary(const Node& node) {
   return unary;
 }
 
+RowFunction RowFunctionOf(UnaryOp op, const UnaryParameters& parameters) {
+  RowFunction::Kind kind = RowFunction::Kind::kOther;
+  if (op == UnaryOp::kRelu) kind = RowFunction::Kind::kRelu;
+  if (op == UnaryOp::kRoughGelu) kind = RowFunction::Kind::kRoughGelu;
+  if (op == UnaryOp::kRoughGeluTanh) kind = RowFunction::Kind::kRoughGeluTanh;
+  if (op == UnaryOp::kRoughSilu) kind = RowFunction::Kind::kRoughSilu;
+  return {kind, HWY_DYNAMIC_DISPATCH(UnaryRowOfTarget)(op), parameters};
+}
+
 constexpr UnaryParameters kNoBounds{std::numeric_limits<float>::lowest(), std::numeric_limits<float>::max()};
 
 }  // namespace
@@ -569,7 +585,7 @@ constexpr UnaryParameters kNoBounds{std::numeric_limits<float>::lowest(), std::n
 Result<RowFunction> FindRowFunction(const Graph& graph, const Node& node) {
   if (!node.Is("Clip")) {
     OCTAVO_ASSIGN(const ParameterizedUnary unary, FindUnary(node));
-    return RowFunction{HWY_DYNAMIC_DISPATCH(UnaryRowOfTarget)(unary.op), unary.parameters};
+    return RowFunctionOf(unary.op, unary.parameters);
   }
   UnaryParameters bounds = kNoBounds;
   if (graph.opset() < 11) bounds = {node.Float("min", bounds.first), node.Float("max", bounds.second)};
@@ -579,14 +595,23 @@ Result<RowFunction> FindRowFunction(const Graph& graph, const Node& node) {
     if (bound.dtype() != DType::kFloat32 || bound.size() != 1) return Unsupported("a bound is not a float constant");
     (i == 1 ? bounds.first : bounds.second) = bound.values<float>()[0];
   }
-  return RowFunction{HWY_DYNAMIC_DISPATCH(UnaryRowOfTarget)(UnaryOp::kClip), bounds};
+  return RowFunctionOf(UnaryOp::kClip, bounds);
 }
 
 Result<RowFunction> FindRoughRowFunction(const Graph& graph, const Node& node) {
-  if (!node.Is("Gelu")) return FindRowFunction(graph, node);
+  if (node.Is("Clip")) return FindRowFunction(graph, node);
   OCTAVO_ASSIGN(const ParameterizedUnary unary, FindUnary(node));
-  const UnaryOp rough = unary.op == UnaryOp::kGeluTanh ? UnaryOp::kRoughGeluTanh : UnaryOp::kRoughGelu;
-  return RowFunction{HWY_DYNAMIC_DISPATCH(UnaryRowOfTarget)(rough), unary.parameters};
+  switch (unary.op) {
+    case UnaryOp::kGelu:
+      return RowFunctionOf(UnaryOp::kRoughGelu, unary.parameters);
+    case UnaryOp::kGeluTanh:
+      return RowFunctionOf(UnaryOp::kRoughGeluTanh, unary.parameters);
+    case UnaryOp::kSilu:
+      if (unary.parameters.first == 1.0f) return RowFunctionOf(UnaryOp::kRoughSilu, unary.parameters);
+      return RowFunctionOf(unary.op, unary.parameters);
+    default:
+      return RowFunctionOf(unary.op, unary.parameters);
+  }
 }
 
 Result<BoundKernel> BindFastUnary(const BindContext& context) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "kernels/kernel.h"
 
@@ -16,6 +17,8 @@ struct UnaryParameters {
 
 // One function on contiguous rows, for kernels that take it along: y[i] = op(x[i]); y may be x.
 struct RowFunction {
+  // The ones that kernels have inlined.
+  enum class Kind : uint8_t { kOther, kRelu, kRoughGelu, kRoughGeluTanh, kRoughSilu } kind = Kind::kOther;
   void (*fn)(const float* x, float* y, size_t n, const UnaryParameters& parameters) = nullptr;
   UnaryParameters parameters;
   void operator()(const float* x, float* y, int64_t n) const { fn(x, y, static_cast<size_t>(n), parameters); }

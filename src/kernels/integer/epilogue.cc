@@ -1,6 +1,8 @@
 #include "kernels/integer/epilogue.h"
 
 #include <algorithm>
+#include <type_traits>
+#include <utility>
 
 #include "base/rounding.h"
 #include "kernels/simd/convert.h"
@@ -10,6 +12,8 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/integer/quantize-inl.h"
+#include "kernels/simd/gelu-inl.h"
+#include "kernels/simd/rough-inl.h"
 #include "kernels/simd/vectors-inl.h"
 
 #ifndef OCTAVO_KERNELS_INTEGER_EPILOGUE_ONCE_
@@ -30,6 +34,17 @@ struct EpilogueRows {
   void (*add)(const float* a, float* y, int64_t n);
   void (*mul)(const float* a, float* y, int64_t n);
 };
+
+// A block that passes through registers once: one function at most, then a factor per channel, then one operand that is
+// added, then one output.
+struct FusedBlock {
+  const EpilogueBlock* block = nullptr;
+  ChannelTerms terms{};
+  const float* factor = nullptr;              // of the block's channels; null: none
+  const EpilogueOperand* operand = nullptr;   // the first; null: none
+  const EpilogueOutput* output = nullptr;     // the first
+};
+using FusedFn = void (*)(const FusedBlock& fused);
 
 }  // namespace octavo
 #endif
@@ -88,35 +103,67 @@ void MulRow(const float* a, float* y, int64_t n) {
   for (; i < n; ++i) y[i] *= a[i];
 }
 
-template <typename Q, class D>
-HWY_INLINE void QuantizeVector(D d, const float* from, Q* to, const QuantizeTerms<D>& terms) {
-  const hn::Rebind<Q, D> dq;
-  hn::StoreU(hn::DemoteTo(dq, QuantizedVector(d, hn::LoadU(d, from), terms)), dq, to);
-}
-
-template <typename Q, class D>
-HWY_INLINE int64_t QuantizeWhole(D d, const float* from, Q* to, int64_t begin, int64_t n, float scale,
-                                 int32_t zero_point) {
-  constexpr int32_t kLow = sizeof(Q) == 1 && Q(-1) < Q(0) ? -128 : 0;
-  const QuantizeTerms<D> terms = MakeQuantizeTerms(d, scale, zero_point, kLow);
+template <class D>
+HWY_INLINE int64_t QuantizeWhole(D d, const float* from, uint8_t* to, int64_t begin, int64_t n,
+                                 const ByteTerms<D>& terms) {
+  constexpr int kCount = 4;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   int64_t i = begin;
-  for (; i + lanes <= n; i += lanes) QuantizeVector<Q>(d, from + i, to + i, terms);
+  for (; i + kCount * lanes <= n; i += kCount * lanes) {
+    hn::Vec<D> v[kCount];
+    hn::Vec<hn::RebindToUnsigned<D>> q[kCount];
+    for (int k = 0; k < kCount; ++k) v[k] = hn::LoadU(d, from + i + k * lanes);
+    QuantizeToBytes(d, v, terms, q);
+    for (int k = 0; k < kCount; ++k) StoreBytes(d, q[k], to + i + k * lanes);
+  }
+  for (; i + lanes <= n; i += lanes) {
+    const hn::Vec<D> v[1] = {hn::LoadU(d, from + i)};
+    hn::Vec<hn::RebindToUnsigned<D>> q[1];
+    QuantizeToBytes(d, v, terms, q);
+    StoreBytes(d, q[0], to + i);
+  }
   return i;
 }
 
-template <typename Q>
-void QuantizeRowOf(const float* from, Q* to, int64_t n, float scale, int32_t zero_point) {
-  const int64_t done = QuantizeWhole<Q>(kTag, from, to, 0, n, scale, zero_point);
-  QuantizeWhole<Q>(hn::CappedTag<float, 1>(), from, to, done, n, scale, zero_point);
-}
+constexpr int32_t LowestOf(bool is_signed) { return is_signed ? -128 : 0; }
 
 void QuantizeRow(const float* from, void* to, int64_t n, float scale, int32_t zero_point, bool is_signed) {
-  if (is_signed) {
-    QuantizeRowOf(from, static_cast<int8_t*>(to), n, scale, zero_point);
-  } else {
-    QuantizeRowOf(from, static_cast<uint8_t*>(to), n, scale, zero_point);
+  const int32_t lowest = LowestOf(is_signed);
+  auto* bytes = static_cast<uint8_t*>(to);
+  const int64_t done =
+      QuantizeWhole(kTag, from, bytes, 0, n, MakeByteTerms(kTag, scale, zero_point, lowest));
+  const hn::CappedTag<float, 1> one;
+  QuantizeWhole(one, from, bytes, done, n, MakeByteTerms(one, scale, zero_point, lowest));
+}
+
+template <class D>
+HWY_INLINE ByteTerms<D> ChannelByteTerms(D d, const ChannelQuantizer& by, int64_t c, int32_t lowest) {
+  const auto zero = hn::LoadU(d, by.zero_points.data() + c);
+  const auto low = hn::Sub(hn::Set(d, static_cast<float>(lowest)), zero);
+  return {hn::LoadU(d, by.scales.data() + c), hn::LoadU(d, by.inverses.data() + c), low,
+          hn::Add(low, hn::Set(d, 255.0f)), hn::Add(hn::Set(d, 0x1.8p23f), zero)};
+}
+
+template <class D>
+HWY_INLINE int64_t QuantizeByChannel(D d, const float* from, uint8_t* to, int64_t begin, int64_t n,
+                                     const ChannelQuantizer& by, int64_t first, int32_t lowest) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = begin;
+  for (; i + lanes <= n; i += lanes) {
+    const hn::Vec<D> v[1] = {hn::LoadU(d, from + i)};
+    hn::Vec<hn::RebindToUnsigned<D>> q[1];
+    QuantizeToBytes(d, v, ChannelByteTerms(d, by, first + i, lowest), q);
+    StoreBytes(d, q[0], to + i);
   }
+  return i;
+}
+
+void QuantizeChannelsRow(const float* from, void* to, int64_t n, const ChannelQuantizer& by, int64_t first,
+                         bool is_signed) {
+  const int32_t lowest = LowestOf(is_signed);
+  auto* bytes = static_cast<uint8_t*>(to);
+  const int64_t done = QuantizeByChannel(kTag, from, bytes, 0, n, by, first, lowest);
+  QuantizeByChannel(hn::CappedTag<float, 1>(), from, bytes, done, n, by, first, lowest);
 }
 
 template <typename Q>
@@ -139,8 +186,129 @@ void DequantizeRow(const void* from, float* to, int64_t n, float scale, int32_t 
   }
 }
 
+// ---- blocks that pass through registers ----
+
+using Unary = RowFunction::Kind;
+enum class Addend { kNone, kFloat, kBytes };
+enum class Form { kFloat, kBytes, kBytesByChannel };
+
+template <Unary kUnary, class D, class V = hn::Vec<D>>
+HWY_INLINE V ApplyUnary(D d, V v) {
+  if constexpr (kUnary == Unary::kRelu) return MaxElseSecond(hn::Zero(d), v);
+  if constexpr (kUnary == Unary::kRoughGelu) return RoughGelu<GeluErfForm>(d, v);
+  if constexpr (kUnary == Unary::kRoughGeluTanh) return RoughGelu<GeluTanhForm>(d, v);
+  if constexpr (kUnary == Unary::kRoughSilu) return RoughSilu(d, v);
+  return v;
+}
+
+// kPixels neighbouring pixels from p on, the lanes of `d` from channel c on.
+template <Unary kUnary, bool kFactor, Addend kAddend, Form kForm, int kPixels, class D>
+HWY_INLINE void RunGroup(D d, const FusedBlock& fused, const ByteTerms<D>& tensor_terms, int64_t p, int64_t c) {
+  const hn::RebindToSigned<D> di;
+  const EpilogueBlock& b = *fused.block;
+  const auto compensation = hn::LoadU(di, fused.terms.compensation + c);
+  const auto multiplier = hn::LoadU(d, fused.terms.multiplier + c), bias = hn::LoadU(d, fused.terms.bias + c);
+  hn::Vec<D> v[kPixels];
+  for (int i = 0; i < kPixels; ++i) {
+    const auto sum = hn::Add(hn::LoadU(di, b.accumulators + (p + i) * b.accumulator_stride + c), compensation);
+    v[i] = ApplyUnary<kUnary>(d, hn::MulAdd(hn::ConvertTo(d, sum), multiplier, bias));
+    if constexpr (kFactor) v[i] = hn::Mul(v[i], hn::LoadU(d, fused.factor + c));
+    const int64_t at = (p + i) * b.operand_strides[0] + c;
+    if constexpr (kAddend == Addend::kFloat) {
+      v[i] = hn::Add(v[i], hn::LoadU(d, static_cast<const float*>(b.operands[0]) + at));
+    } else if constexpr (kAddend == Addend::kBytes) {
+      const hn::Rebind<uint8_t, D> bytes;
+      const auto q = hn::Sub(hn::PromoteTo(di, hn::LoadU(bytes, static_cast<const uint8_t*>(b.operands[0]) + at)),
+                             hn::Set(di, fused.operand->zero_point));
+      v[i] = hn::Add(v[i], hn::Mul(hn::ConvertTo(d, q), hn::Set(d, fused.operand->scale)));
+    }
+  }
+  if constexpr (kForm == Form::kFloat) {
+    for (int i = 0; i < kPixels; ++i) {
+      hn::StoreU(v[i], d, static_cast<float*>(b.outputs[0]) + (p + i) * b.output_strides[0] + c);
+    }
+  } else {
+    hn::Vec<hn::RebindToUnsigned<D>> q[kPixels];
+    if constexpr (kForm == Form::kBytes) {
+      QuantizeToBytes(d, v, tensor_terms, q);
+    } else {
+      const int32_t lowest = LowestOf(fused.output->dtype == DType::kInt8);
+      QuantizeToBytes(d, v, ChannelByteTerms(d, fused.output->channels, b.channel_begin + c, lowest), q);
+    }
+    for (int i = 0; i < kPixels; ++i) {
+      StoreBytes(d, q[i], static_cast<uint8_t*>(b.outputs[0]) + (p + i) * b.output_strides[0] + c);
+    }
+  }
+}
+
+template <Unary kUnary, bool kFactor, Addend kAddend, Form kForm>
+void RunFused(const FusedBlock& fused) {
+  constexpr int kPixels = kForm == Form::kFloat ? 1 : 4;
+  const hn::CappedTag<float, 1> one;
+  const EpilogueOutput& output = *fused.output;
+  const int32_t lowest = LowestOf(output.dtype == DType::kInt8);
+  const auto terms = MakeByteTerms(kTag, output.scale, output.zero_point, lowest);
+  const auto terms_of_one = MakeByteTerms(one, output.scale, output.zero_point, lowest);
+  const auto lanes = static_cast<int64_t>(hn::Lanes(kTag));
+  const int64_t channels = fused.block->channels, pixels = fused.block->pixels;
+  const auto rows = [&](auto count, int64_t p) HWY_ATTR {
+    constexpr int kCount = decltype(count)::value;
+    int64_t c = 0;
+    for (; c + lanes <= channels; c += lanes) {
+      RunGroup<kUnary, kFactor, kAddend, kForm, kCount>(kTag, fused, terms, p, c);
+    }
+    for (; c < channels; ++c) RunGroup<kUnary, kFactor, kAddend, kForm, kCount>(one, fused, terms_of_one, p, c);
+  };
+  int64_t p = 0;
+  for (; p + kPixels <= pixels; p += kPixels) rows(std::integral_constant<int, kPixels>(), p);
+  for (; p < pixels; ++p) rows(std::integral_constant<int, 1>(), p);
+}
+
+template <Unary kUnary>
+FusedFn FusedUnary(bool factor) {
+  if (factor) return RunFused<kUnary, true, Addend::kNone, Form::kBytes>;
+  return RunFused<kUnary, false, Addend::kNone, Form::kBytes>;
+}
+
+// Null where the block passes through memory.
+FusedFn FusedOfTarget(Unary unary, bool factor, const EpilogueOperand* operand, const EpilogueOutput& output) {
+  const bool is_float = output.dtype == DType::kFloat32;
+  if (!is_float && SizeOf(output.dtype) != 1) return nullptr;
+  if (operand != nullptr) {
+    if (unary != Unary::kOther || factor || !output.channels.empty()) return nullptr;
+    if (operand->dtype == DType::kFloat32) {
+      return is_float ? RunFused<Unary::kOther, false, Addend::kFloat, Form::kFloat>
+                      : RunFused<Unary::kOther, false, Addend::kFloat, Form::kBytes>;
+    }
+    if (operand->dtype != DType::kUInt8) return nullptr;
+    return is_float ? RunFused<Unary::kOther, false, Addend::kBytes, Form::kFloat>
+                    : RunFused<Unary::kOther, false, Addend::kBytes, Form::kBytes>;
+  }
+  if (is_float) {
+    return unary == Unary::kOther && !factor ? RunFused<Unary::kOther, false, Addend::kNone, Form::kFloat> : nullptr;
+  }
+  if (!output.channels.empty()) {
+    if (unary != Unary::kOther) return nullptr;
+    return factor ? RunFused<Unary::kOther, true, Addend::kNone, Form::kBytesByChannel>
+                  : RunFused<Unary::kOther, false, Addend::kNone, Form::kBytesByChannel>;
+  }
+  switch (unary) {
+    case Unary::kOther:
+      return FusedUnary<Unary::kOther>(factor);
+    case Unary::kRelu:
+      return FusedUnary<Unary::kRelu>(factor);
+    case Unary::kRoughGelu:
+      return FusedUnary<Unary::kRoughGelu>(factor);
+    case Unary::kRoughGeluTanh:
+      return FusedUnary<Unary::kRoughGeluTanh>(factor);
+    case Unary::kRoughSilu:
+      return FusedUnary<Unary::kRoughSilu>(factor);
+  }
+  return nullptr;
+}
+
 EpilogueRows RowsOfTarget() { return {ToRealRows, AddRow, MulRow}; }
-QuantizeRows QuantizeRowsOfTarget() { return {QuantizeRow, DequantizeRow}; }
+QuantizeRows QuantizeRowsOfTarget() { return {QuantizeRow, DequantizeRow, QuantizeChannelsRow}; }
 
 }  // namespace
 }  // namespace HWY_NAMESPACE
@@ -152,6 +320,7 @@ namespace octavo {
 namespace {
 
 HWY_EXPORT(RowsOfTarget);
+HWY_EXPORT(FusedOfTarget);
 HWY_EXPORT(QuantizeRowsOfTarget);
 
 // Floats that pass through L1 at a time; a block is at least one pixel.
@@ -246,6 +415,14 @@ class BlockRunner {
 
   void StoreOutput(size_t index) {
     const EpilogueOutput& output = epilogue_.outputs[index];
+    if (!output.channels.empty()) {
+      for (int64_t p = 0; p < pixels_; ++p) {
+        void* data = At(block_.outputs[index], (first_ + p) * block_.output_strides[index], output.dtype);
+        quantize_.quantize_channels(y_ + p * block_.channels, data, block_.channels, output.channels,
+                                    block_.channel_begin, output.dtype == DType::kInt8);
+      }
+      return;
+    }
     ForRuns(first_, pixels_, block_.channels, block_.output_strides[index], [&](int64_t to, int64_t at, int64_t n) {
       void* data = At(block_.outputs[index], to, output.dtype);
       if (output.dtype == DType::kFloat32) {
@@ -268,13 +445,55 @@ class BlockRunner {
   int64_t first_ = 0, pixels_ = 0;
 };
 
+// What passes the block through registers; null where the epilogue is none that is done so.
+FusedFn FuseBlock(const Epilogue& epilogue, const EpilogueBlock& block, FusedBlock& fused) {
+  if (epilogue.parts != 1 || epilogue.outputs.size() != 1 || block.row_compensation != nullptr) return nullptr;
+  RowFunction::Kind unary = RowFunction::Kind::kOther;
+  auto stage = epilogue.stages.begin();
+  const auto end = epilogue.stages.end();
+  if (stage != end && stage->kind == EpilogueStage::Kind::kUnary) {
+    unary = stage->unary.kind;
+    if (unary == RowFunction::Kind::kOther) return nullptr;
+    ++stage;
+  }
+  if (stage != end && stage->kind == EpilogueStage::Kind::kMulChannel) {
+    fused.factor = stage->channel.data() + block.channel_begin;
+    ++stage;
+  }
+  if (stage != end && stage->kind == EpilogueStage::Kind::kAdd) {
+    if (stage->operand != 0) return nullptr;
+    fused.operand = &epilogue.operands[0];
+    ++stage;
+  }
+  if (stage != end) return nullptr;
+  const int64_t c = block.channel_begin;
+  fused.block = &block;
+  fused.terms = {block.compensation != nullptr ? block.compensation : epilogue.compensation.data() + c,
+                 epilogue.multiplier.data() + c, epilogue.bias.data() + c};
+  fused.output = &epilogue.outputs[0];
+  return HWY_DYNAMIC_DISPATCH(FusedOfTarget)(unary, fused.factor != nullptr, fused.operand, *fused.output);
+}
+
 }  // namespace
 
 QuantizeRows ChooseQuantizeRows() { return HWY_DYNAMIC_DISPATCH(QuantizeRowsOfTarget)(); }
 
 int64_t EpilogueScratch(int64_t channels) { return 2 * RoundUp(PixelsPerBlock(channels) * channels, 16); }
 
+ChannelQuantizer ChannelQuantizer::Create(std::vector<float> scales, const std::vector<int32_t>& zero_points) {
+  ChannelQuantizer result;
+  for (const float scale : scales) result.inverses.push_back(1.0f / scale);
+  result.zero_points.assign(zero_points.begin(), zero_points.end());
+  result.scales = std::move(scales);
+  return result;
+}
+
 void RunEpilogue(const Epilogue& epilogue, const EpilogueBlock& block, float* scratch) {
+  FusedBlock fused;
+  if (const FusedFn run = FuseBlock(epilogue, block, fused)) {
+    run(fused);
+    return;
+  }
   BlockRunner(epilogue, block, scratch).Run();
 }
 

@@ -11,11 +11,21 @@
 
 namespace octavo {
 
-// A result in memory: float32, bfloat16, or uint8/int8 as round(v / scale) + zero_point.
+// Scales of QuantizeLinear per channel, as kernels read them.
+struct ChannelQuantizer {
+  std::vector<float> scales, inverses, zero_points;
+
+  bool empty() const { return scales.empty(); }
+  static ChannelQuantizer Create(std::vector<float> scales, const std::vector<int32_t>& zero_points);
+};
+
+// A result in memory: float32, bfloat16, or uint8/int8 as round(v / scale) + zero_point, by `channels` where it is not
+// empty.
 struct EpilogueOutput {
   DType dtype = DType::kFloat32;
   float scale = 1;
   int32_t zero_point = 0;
+  ChannelQuantizer channels = {};
 };
 
 // One step on real values, in order.
@@ -69,6 +79,9 @@ struct QuantizeRows {
   // to: uint8 or int8 by `is_signed`.
   void (*quantize)(const float* from, void* to, int64_t n, float scale, int32_t zero_point, bool is_signed);
   void (*dequantize)(const void* from, float* to, int64_t n, float scale, int32_t zero_point, bool is_signed);
+  // Element i by entry first + i.
+  void (*quantize_channels)(const float* from, void* to, int64_t n, const ChannelQuantizer& by, int64_t first,
+                            bool is_signed);
 };
 QuantizeRows ChooseQuantizeRows();
 

@@ -45,18 +45,44 @@ HWY_INLINE hn::Vec<hn::RebindToSigned<D>> QuantizedVector(D d, hn::Vec<D> v, con
   return hn::Add(hn::NearestInt(scaled), terms.zero);
 }
 
-// Two vectors that share the question whether a quotient lies next to a tie.
+// The same for results of 8 bits, on kCount vectors that share the question whether a quotient lies next to a tie. The
+// quotient is rounded by adding 3 * 2^22, and the zero point with it: the result is the sum's lowest byte.
 template <class D>
-HWY_INLINE void QuantizeTwo(D d, hn::Vec<D> a, hn::Vec<D> b, const QuantizeTerms<D>& terms,
-                            hn::Vec<hn::RebindToSigned<D>>& qa, hn::Vec<hn::RebindToSigned<D>>& qb) {
-  auto sa = ClampForQuantize(d, hn::Mul(a, terms.inverse), terms),
-       sb = ClampForQuantize(d, hn::Mul(b, terms.inverse), terms);
-  if (!hn::AllFalse(d, hn::Or(IsNextToATie(d, sa), IsNextToATie(d, sb)))) {
-    sa = ClampForQuantize(d, hn::Div(a, terms.scale), terms);
-    sb = ClampForQuantize(d, hn::Div(b, terms.scale), terms);
+struct ByteTerms {
+  hn::Vec<D> scale, inverse, low, high, magic;
+};
+template <class D>
+HWY_INLINE ByteTerms<D> MakeByteTerms(D d, float scale, int32_t zero_point, int32_t lowest) {
+  return {hn::Set(d, scale), hn::Set(d, 1.0f / scale), hn::Set(d, static_cast<float>(lowest - zero_point)),
+          hn::Set(d, static_cast<float>(lowest + 255 - zero_point)),
+          hn::Set(d, 0x1.8p23f + static_cast<float>(zero_point))};
+}
+
+template <int kCount, class D>
+HWY_INLINE void QuantizeToBytes(D d, const hn::Vec<D> (&v)[kCount], const ByteTerms<D>& terms,
+                                hn::Vec<hn::RebindToUnsigned<D>> (&q)[kCount]) {
+  const hn::RebindToUnsigned<D> du;
+  const auto clamp = [&terms](hn::Vec<D> quotient)
+                         HWY_ATTR { return MinElseSecond(MaxElseSecond(quotient, terms.low), terms.high); };
+  auto distance = hn::Zero(d);
+  for (int i = 0; i < kCount; ++i) {
+    const auto scaled = clamp(hn::Mul(v[i], terms.inverse));
+    const auto sum = hn::Add(scaled, terms.magic);
+    distance = hn::Max(distance, hn::Abs(hn::Sub(scaled, hn::Sub(sum, terms.magic))));
+    q[i] = hn::BitCast(du, sum);
   }
-  qa = hn::Add(hn::NearestInt(sa), terms.zero);
-  qb = hn::Add(hn::NearestInt(sb), terms.zero);
+  if (hn::AllFalse(d, hn::Gt(distance, hn::Set(d, 0.5f - 0x1p-12f)))) return;
+  // The sum's last bit says what is even, which the zero point has changed.
+  const auto zero = hn::NearestInt(hn::Sub(terms.magic, hn::Set(d, 0x1.8p23f)));
+  for (int i = 0; i < kCount; ++i) {
+    q[i] = hn::BitCast(du, hn::Add(hn::NearestInt(clamp(hn::Div(v[i], terms.scale))), zero));
+  }
+}
+
+template <class D>
+HWY_INLINE void StoreBytes(D d, hn::Vec<hn::RebindToUnsigned<D>> q, uint8_t* to) {
+  const hn::Rebind<uint8_t, D> bytes;
+  hn::StoreU(hn::TruncateTo(bytes, q), bytes, to);
 }
 
 }  // namespace HWY_NAMESPACE
