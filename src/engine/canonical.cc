@@ -17,9 +17,10 @@ namespace octavo {
 namespace {
 
 // Fused attention keeps values to itself that a target rounds; folded modulation makes values that a target does not
-// have; merged products have lost the names of nodes that may be kept in float32.
-constexpr std::array<std::string_view, 4> kPassesThatChangeValues = {"linear-attention", "softmax-attention",
-                                                                     "modulation-fold", "qkv-merge"};
+// have; merged products have lost the names of nodes that may be kept in float32; a product quantizes early what a
+// target rounds before it scales it.
+constexpr std::array<std::string_view, 5> kPassesThatChangeValues = {
+    "linear-attention", "softmax-attention", "modulation-fold", "qkv-merge", "early-quantize"};
 
 // Clip's bounds are inputs, constants among them rounded: the op commutes with rounding.
 bool IsClipOfInputs(const Node& node) { return node.Is("Clip") && !node.Has("min") && !node.Has("max"); }

@@ -11,6 +11,7 @@
 #include "graph/quantization.h"
 #include "kernels/attention/integer_rows.h"
 #include "kernels/batch_matrix.h"
+#include "kernels/integer/epilogue.h"
 #include "kernels/simd/convert.h"
 #include "kernels/strided.h"
 
@@ -75,7 +76,9 @@ class IntegerAttention {
     OCTAVO_ASSIGN(q_, ByteMatrix::Create(spec.q, DType::kUInt8));
     OCTAVO_ASSIGN(k_, ByteMatrix::Create(spec.k, DType::kInt8));
     OCTAVO_ASSIGN(v_, ByteMatrix::Create(spec.v, DType::kInt8));
-    OCTAVO_ASSIGN(y_, BatchMatrixOf(spec.y));
+    OCTAVO_ASSIGN(y_, SizeOf(spec.y.dtype) == 1 ? AnyBatchMatrixOf(spec.y) : BatchMatrixOf(spec.y));
+    y_scale_ = spec.y_scale;
+    y_zero_point_ = spec.y_zero_point;
     depth_ = q_.matrix.columns;
     queries_ = q_.matrix.rows;
     keys_ = k_.matrix.columns;
@@ -211,7 +214,11 @@ class IntegerAttention {
       const bool direct = y_.dtype == DType::kFloat32;
       functions_.divide({sums + r * width_, value_terms, row, product_scale_, width_}, divisors[i],
                         direct ? static_cast<float*>(to) : real);
-      if (!direct) conversions_.narrow(real, static_cast<uint16_t*>(to), static_cast<size_t>(width_));
+      if (SizeOf(y_.dtype) == 1) {
+        quantize_.quantize(real, to, width_, y_scale_, y_zero_point_, y_.dtype == DType::kInt8);
+      } else if (!direct) {
+        conversions_.narrow(real, static_cast<uint16_t*>(to), static_cast<size_t>(width_));
+      }
     }
     return {};
   }
@@ -228,6 +235,9 @@ class IntegerAttention {
   std::shared_ptr<PackedProduct> score_, combine_;
   IntegerAttentionRows functions_ = ChooseIntegerAttentionRows();
   RowConversions conversions_ = ChooseRowConversions();
+  QuantizeRows quantize_ = ChooseQuantizeRows();
+  float y_scale_ = 1;
+  int32_t y_zero_point_ = 0;
   float score_scale_ = 1, numerator_scale_ = 1, product_scale_ = 1;
   int32_t numerator_zero_ = 0;
   AttentionBlocks blocks_;

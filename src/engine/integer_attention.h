@@ -4,7 +4,7 @@
 //
 // with q (queries x depth), k (depth x keys) and v (keys x width) behind DequantizeLinear, and Q the QuantizeLinear and
 // DequantizeLinear of the numerators. Both products are exact; everything else rounds as the nodes by themselves do,
-// but for the order in which e is summed.
+// but for e, which is within 4e-6 of itself, and the order in which it is summed.
 #pragma once
 
 #include <vector>
@@ -31,7 +31,9 @@ struct IntegerAttentionSpec {
   float numerator_scale = 1;
   int32_t numerator_zero_point = 0;
   DType numerator_dtype = DType::kUInt8;  // or kInt8
-  Operand y;                              // float32 or bfloat16, channels are neighbours
+  Operand y;                              // float32, bfloat16 or 8 bits; channels are neighbours
+  float y_scale = 1;                      // of 8 bits, which are round(y / y_scale) + y_zero_point
+  int32_t y_zero_point = 0;
   int threads = 1;
 };
 

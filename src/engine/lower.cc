@@ -10,6 +10,7 @@
 #include <chrono>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 
@@ -27,8 +28,10 @@
 #include "graph/rounding.h"
 #include "kernels/copy/copy.h"
 #include "kernels/fast_table.h"
+#include "kernels/integer/rows_to_bytes.h"
 #include "kernels/kernel.h"
 #include "kernels/linear_attention/integer_linear_attention.h"
+#include "passes/rewriter.h"
 
 namespace octavo {
 
@@ -78,9 +81,6 @@ WindowGeometry GeometryOf(const std::vector<WindowAxis>& axes, bool transposed) 
   return g;
 }
 
-// What a rough function may be off by, as a part of the step that its result is rounded to.
-constexpr float kRoughShare = 1.0f / 64;
-
 class Lowering {
  public:
   Lowering(Plan& plan, const CompileOptions& options, PackedWeights& weights)
@@ -118,7 +118,7 @@ class Lowering {
     for (NodeId id = 0; id < static_cast<NodeId>(graph_.nodes.size()); ++id) {
       const Node& node = graph_.node(id);
       if (node.removed) continue;
-      if (inside_attention_.count(id) != 0) continue;
+      if (inside_attention_.count(id) != 0 || absorbed_.count(id) != 0) continue;
       if (IsDone(node)) {
         if (IsQuantize(node)) EmitWatch(node.output(0));
         continue;
@@ -751,20 +751,25 @@ class Lowering {
     return {};
   }
 
-  // The QuantizeLinear nodes that a contraction can write on the way: constant scales per tensor, 8 bits.
+  // The QuantizeLinear nodes that a contraction can write on the way: constant scales per tensor or per channel, 8
+  // bits.
   struct QuantizedOutput {
     ValueId value = kNoValue;
     EpilogueOutput output;
   };
-  std::vector<QuantizedOutput> QuantizedReaders(ValueId value) const {
+  std::vector<QuantizedOutput> QuantizedReaders(ValueId value, size_t channel_axis) const {
     std::vector<QuantizedOutput> found;
     for (const NodeId reader : uses_[static_cast<size_t>(value)]) {
       const Node& node = graph_.node(reader);
       if (!IsQuantize(node) || node.input(0) != value) continue;
       const Result<QuantizeParams> params = QuantizeParamsOf(graph_, node);
-      if (!params.ok() || !params->per_tensor() || SizeOf(params->dtype) != 1) continue;
-      if (found.size() + 1 < Epilogue::kMaxOutputs)
-        found.push_back({node.output(0), {params->dtype, params->scales[0], params->zero_points[0]}});
+      if (!params.ok() || SizeOf(params->dtype) != 1 || found.size() + 1 >= Epilogue::kMaxOutputs) continue;
+      EpilogueOutput output{params->dtype, params->scales[0], params->zero_points[0]};
+      if (!params->per_tensor()) {
+        if (static_cast<size_t>(params->axis) != channel_axis) continue;
+        output.channels = ChannelQuantizer::Create(params->scales, params->zero_points);
+      }
+      found.push_back({node.output(0), std::move(output)});
     }
     return found;
   }
@@ -777,11 +782,13 @@ class Lowering {
   };
   IntegerOutputs OutputsOf(const FusionGroup& group) const {
     IntegerOutputs result;
-    const auto quantized = QuantizedReaders(group.output);
+    const std::string& op = graph_.node(group.anchor).op;
+    const size_t axis = op == "Conv" || op == "ConvTranspose" ? 1 : DimsOf(group.output).size() - 1;
+    const auto quantized = QuantizedReaders(group.output, axis);
     size_t readers = uses_[static_cast<size_t>(group.output)].size();
     if (graph_.IsOutput(group.output) || readers > quantized.size()) {
       result.values.push_back(group.output);
-      result.outputs.push_back({ActivationType(group.output), 1, 0});
+      result.outputs.push_back({ActivationType(group.output)});
     }
     for (const auto& q : quantized) {
       result.values.push_back(q.value);
@@ -843,7 +850,8 @@ class Lowering {
     float step = std::numeric_limits<float>::infinity();
     for (const EpilogueOutput& output : epilogue.outputs) {
       if (SizeOf(output.dtype) != 1) return {};
-      step = std::min(step, output.scale);
+      if (output.channels.empty()) step = std::min(step, output.scale);
+      for (const float scale : output.channels.scales) step = std::min(step, scale);
     }
     float factor = 1;
     for (size_t i = epilogue.stages.size(); i-- > 0;) {
@@ -1055,8 +1063,8 @@ class Lowering {
                        {OperandOf(bytes.value, storage), bytes.params.scales[0], bytes.params.zero_points[0]}};
   }
 
-  // A step that reads them, and writes the first output of `node`.
-  Status AddAttentionStep(const Node& node, Step step, const std::array<StoredBytes, 3>& operands, DType dtype,
+  // A step that reads them and writes `output`.
+  Status AddAttentionStep(ValueId output, Step step, const std::array<StoredBytes, 3>& operands, DType dtype,
                           const Dims& strides) {
     std::vector<Slot> slots;
     for (const StoredBytes& bytes : operands) {
@@ -1065,7 +1073,7 @@ class Lowering {
       slots.push_back(SlotOf(storage));
     }
     step.info.precision = "int8";
-    AddStep(std::move(step), std::move(slots), {SlotOf(Define(node.output(0), dtype, strides))});
+    AddStep(std::move(step), std::move(slots), {SlotOf(Define(output, dtype, strides))});
     return {};
   }
 
@@ -1099,9 +1107,11 @@ class Lowering {
     OCTAVO_ASSIGN(operands[0], ReadStoredBytes(scores, 0, 2, "a vector", channels_inside));
     OCTAVO_ASSIGN(operands[1], ReadStoredBytes(scores, 1, 2, "a vector", keys_or_channels_inside));
     OCTAVO_ASSIGN(operands[2], ReadStoredBytes(product, 1, 2, "a vector", channels_inside));
-    const Dims& dims = DimsOf(quotient.output(0));
-    const DType dtype = ActivationType(quotient.output(0));
-    const bool is_output = output_index_.count(quotient.output(0)) != 0;
+    const std::optional<Tail> tail = FindTail(quotient, std::nullopt);
+    const ValueId output = tail ? tail->output : quotient.output(0);
+    const Dims& dims = DimsOf(output);
+    const DType dtype = tail ? graph_.value(output).dtype : ActivationType(output);
+    const bool is_output = output_index_.count(output) != 0;
     const Dims strides = is_output || dims.size() < 3 ? ContiguousStrides(dims) : TokensOutside(dims, 2);
     OCTAVO_ASSIGN(const QuantizeParams numerators, QuantizeParamsOf(graph_, graph_.node(found.quantize)));
     IntegerAttentionSpec spec;
@@ -1112,15 +1122,19 @@ class Lowering {
     spec.numerator_zero_point = numerators.zero_points[0];
     spec.numerator_dtype = numerators.dtype;
     spec.y = {true, dtype, dims, strides, nullptr};
+    if (tail) {
+      spec.y_scale = tail->quantized.scale;
+      spec.y_zero_point = tail->quantized.zero_point;
+    }
     spec.threads = options_.threads;
     OCTAVO_ASSIGN(BoundKernel kernel, BindIntegerAttention(onednn_, spec));
     Step step;
     step.info = DescribeStep(quotient, fmt::format("Attention int8 onednn {}", OneDnnIsa()), dtype);
-    step.info.op = "Attention";
+    step.info.op = tail ? "Attention+Quantize" : "Attention";
     step.info.macs = CountMacs(graph_, scores) + CountMacs(graph_, product);
     plan_.info.int8_macs += step.info.macs;
     step.kernel = std::move(kernel);
-    return AddAttentionStep(quotient, std::move(step), operands, dtype, strides);
+    return AddAttentionStep(output, std::move(step), operands, dtype, strides);
   }
 
   // (..., depth, keys) with each key's channels behind each other.
@@ -1155,7 +1169,7 @@ class Lowering {
     step.kernel = std::move(kernel);
     // Queries meet sums that are wider than 8 bits: only keys times values count.
     plan_.info.int8_macs += ElementCount(dims) / dims.back() * keys[keys.size() - 2] * keys.back();
-    return AddAttentionStep(node, std::move(step), operands, dtype, strides);
+    return AddAttentionStep(node.output(0), std::move(step), operands, dtype, strides);
   }
 
   static Dims NeighbouringChannels(const Dims& dims, const Dims& strides) {
@@ -1344,6 +1358,106 @@ class Lowering {
     return StridesInOrder(dims, order);
   }
 
+  // ---- what a kernel quantizes behind its node ----
+
+  // The only reader of a value is a QuantizeLinear to 8 bits with constant scales, or a Mul by constants per channel
+  // before one.
+  struct Tail {
+    QuantizedTail quantized;
+    ValueId output = kNoValue;
+    NodeId mul = kNoNode;
+    std::string names;
+  };
+  NodeId OnlyReaderOf(ValueId value) const {
+    const std::vector<NodeId>& readers = uses_[static_cast<size_t>(value)];
+    return readers.size() == 1 && !graph_.IsOutput(value) ? readers[0] : kNoNode;
+  }
+
+  // `axis`: of the node's channels, where it has such; no Mul is taken along otherwise.
+  std::optional<Tail> FindTail(const Node& node, std::optional<size_t> axis) const {
+    if (node.outputs.size() != 1 || options_.precision == Precision::kFloat16) return std::nullopt;
+    Tail tail;
+    ValueId value = node.output(0);
+    NodeId reader = OnlyReaderOf(value);
+    if (reader != kNoNode && axis && graph_.node(reader).Is("Mul")) {
+      std::optional<std::vector<float>> factor = ChannelFactors(graph_.node(reader), value, *axis);
+      if (!factor) return std::nullopt;
+      tail.quantized.factor = std::move(*factor);
+      tail.mul = reader;
+      tail.names = "+Mul";
+      value = graph_.node(reader).output(0);
+      reader = OnlyReaderOf(value);
+    }
+    if (reader == kNoNode || !IsQuantize(graph_.node(reader)) || graph_.node(reader).input(0) != value) {
+      return std::nullopt;
+    }
+    const Result<QuantizeParams> params = QuantizeParamsOf(graph_, graph_.node(reader));
+    if (!params.ok() || !params->per_tensor() || SizeOf(params->dtype) != 1) return std::nullopt;
+    tail.quantized.scale = params->scales[0];
+    tail.quantized.zero_point = params->zero_points[0];
+    tail.output = graph_.node(reader).output(0);
+    tail.names += "+Quantize";
+    return tail;
+  }
+
+  // What a Mul multiplies `value` by, one number for each entry of `axis`.
+  std::optional<std::vector<float>> ChannelFactors(const Node& mul, ValueId value, size_t axis) const {
+    if (mul.inputs.size() != 2 || DimsOf(mul.output(0)) != DimsOf(value)) return std::nullopt;
+    const ValueId other = mul.input(0) == value ? mul.input(1) : mul.input(0);
+    if (other == value || graph_.value(other).dtype != DType::kFloat32) return std::nullopt;
+    const Dims& dims = DimsOf(value);
+    return ChannelValues(graph_.value(other), static_cast<int64_t>(dims.size()), static_cast<int64_t>(axis),
+                         dims[axis]);
+  }
+
+  static std::optional<size_t> ChannelAxisOf(const Node& node, const Dims& dims) {
+    if (node.Is("LayerNormalization") || node.op == "LayerNorm") {
+      const int64_t axis = WrapAxis(node.Int("axis", -1), static_cast<int64_t>(dims.size()));
+      return axis < 0 ? std::nullopt : std::optional<size_t>(static_cast<size_t>(axis));
+    }
+    return node.op == "GroupNorm" && dims.size() > 1 ? std::optional<size_t>(1) : std::nullopt;
+  }
+
+  // A node and what is quantized behind it in one step. Unsupported where no kernel does that.
+  Status LowerWithTail(const Node& node, BindFn fast) {
+    if (!TakesQuantizedTail(fast) || node.output(0) == kNoValue) return Unsupported("no tail");
+    const std::optional<Tail> tail = FindTail(node, ChannelAxisOf(node, DimsOf(node.output(0))));
+    if (!tail) return Unsupported("no tail");
+    const std::string name = fmt::format("{} {}", node.op, FastKernelIsa());
+    Status status = LowerChannelMul(node, *tail);
+    if (!status.ok() && status.code() == ErrorCode::kUnsupported) status = TryKernel(node, fast, bf16_, name, &*tail);
+    if (status.ok() && tail->mul != kNoNode) absorbed_.insert(tail->mul);
+    return status;
+  }
+
+  // A Mul by constants per channel that is only quantized: rows of channels in one pass.
+  Status LowerChannelMul(const Node& node, const Tail& tail) {
+    if (!node.Is("Mul") || node.inputs.size() != 2) return Unsupported("no Mul");
+    for (const ValueId value : node.inputs) {
+      const Dims& dims = DimsOf(value);
+      if (graph_.value(value).is_constant() || dims.size() < 2) continue;
+      const Storage& x = Primary(value);
+      for (const size_t axis : {size_t{1}, dims.size() - 1}) {
+        if (x.strides[axis] != 1) continue;
+        std::optional<std::vector<float>> factor = ChannelFactors(node, value, axis);
+        if (!factor) continue;
+        const Dims strides = PreferredStrides(node, node.output(0));
+        const DType dtype = graph_.value(tail.output).dtype;
+        const EpilogueOutput form{dtype, tail.quantized.scale, tail.quantized.zero_point};
+        OCTAVO_ASSIGN(BoundKernel kernel,
+                      BindChannelQuantize(OperandOf(value, x), {true, dtype, dims, strides, nullptr}, axis,
+                                          std::move(*factor), form, options_.threads));
+        Step step;
+        step.info = DescribeStep(node, fmt::format("Mul {}", FastKernelIsa()), dtype);
+        step.info.op += tail.names;
+        step.kernel = std::move(kernel);
+        AddStep(std::move(step), {SlotOf(x)}, {SlotOf(Define(tail.output, dtype, strides))});
+        return {};
+      }
+    }
+    return Unsupported("no factors per channel");
+  }
+
   Status LowerKernel(const Node& node) {
     bool empty = true;
     for (ValueId output : node.outputs) empty &= output == kNoValue || ElementCount(DimsOf(output)) == 0;
@@ -1359,6 +1473,8 @@ class Lowering {
       if (status.ok() || status.code() != ErrorCode::kUnsupported) return status;
     }
     if (BindFn fast = FindFastKernel(node.domain, node.op)) {
+      Status tail = LowerWithTail(node, fast);
+      if (tail.ok() || tail.code() != ErrorCode::kUnsupported) return tail;
       const bool narrow = std::any_of(node.outputs.begin(), node.outputs.end(),
                                       [this](ValueId output) { return output != kNoValue && IsNarrow(output); });
       if (bf16_ || narrow) {
@@ -1374,8 +1490,9 @@ class Lowering {
   }
 
   // Binds `bind` to the node's operands as they lie; `narrow`: bfloat16 activations are read and written as such.
+  // `tail`: the kernel writes that in the place of the node's output.
   Status TryKernel(const Node& node, const std::function<Result<BoundKernel>(const BindContext&)>& bind, bool narrow,
-                   std::string name) {
+                   std::string name, const Tail* tail = nullptr) {
     std::vector<Operand> inputs, outputs;
     std::vector<Storage> sources;
     for (ValueId input : node.inputs) {
@@ -1402,11 +1519,13 @@ class Lowering {
         strides.emplace_back();
         continue;
       }
-      types.push_back(narrow ? ActivationType(output) : graph_.value(output).dtype);
+      const DType real = narrow ? ActivationType(output) : graph_.value(output).dtype;
+      types.push_back(tail != nullptr ? graph_.value(tail->output).dtype : real);
       strides.push_back(PreferredStrides(node, output));
       outputs.push_back({true, types.back(), DimsOf(output), strides.back(), nullptr});
     }
-    OCTAVO_ASSIGN(BoundKernel kernel, bind({node, graph_.opset(), inputs, outputs, options_.threads}));
+    OCTAVO_ASSIGN(BoundKernel kernel, bind({node, graph_.opset(), inputs, outputs, options_.threads,
+                                            tail == nullptr ? nullptr : &tail->quantized}));
 
     std::vector<Slot> input_slots, output_slots;
     for (size_t i = 0; i < node.inputs.size(); ++i) {
@@ -1422,10 +1541,12 @@ class Lowering {
         output_slots.emplace_back();
         continue;
       }
-      output_slots.push_back(SlotOf(Define(node.outputs[i], types[i], std::move(strides[i]))));
+      const ValueId output = tail == nullptr ? node.outputs[i] : tail->output;
+      output_slots.push_back(SlotOf(Define(output, types[i], std::move(strides[i]))));
     }
     Step step;
     step.info = DescribeStep(node, std::move(name), types.empty() ? DType::kUndefined : types[0]);
+    if (tail != nullptr) step.info.op += tail->names;
     step.kernel = std::move(kernel);
     AddStep(std::move(step), std::move(input_slots), std::move(output_slots));
     return {};
@@ -1478,6 +1599,7 @@ class Lowering {
   std::unordered_map<const Node*, DType> operand_types_;
   std::unordered_map<NodeId, DeferredSoftmax> attention_;  // by the node that makes its result
   std::unordered_set<NodeId> inside_attention_;
+  std::unordered_set<NodeId> absorbed_;                    // nodes that a kernel did behind an earlier one
   std::unordered_map<NodeId, std::string> float_reasons_;  // why an anchor does not compute on integers
 };
 

@@ -3,16 +3,24 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "engine/quantized_graph_testing.h"
+#include "kernels/kernel_testing.h"
 #include "octavo/onnx.h"
 
 namespace octavo {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 using Ints = std::vector<int64_t>;
 
 // The reasons of everything that is not fused, one per line.
+bool HasStep(const PlanInfo& plan, const std::string& op) {
+  return std::any_of(plan.steps.begin(), plan.steps.end(), [&](const StepInfo& step) { return step.op == op; });
+}
+
 std::string Reasons(const PlanInfo& plan) {
   std::string text;
   for (const auto& unfused : plan.unfused) text += unfused.op + ": " + unfused.reason + "\n";
@@ -399,8 +407,112 @@ TEST(QuantizedGraph, FloatOpsReadAndWriteIntegers) {
   g.Output(soft);
   // One step of the norm, where it lies next to a tie, times a weight of up to 1.27.
   const Ran ran = ExpectInteger(g, 0.05f * 1.27f + kSums);
-  EXPECT_THAT(Reasons(ran.plan), HasSubstr("QuantizeLinear: LayerNorm"));
   EXPECT_THAT(Reasons(ran.plan), HasSubstr("DequantizeLinear: LayerNorm"));
+  // The norm itself writes integers.
+  EXPECT_THAT(Reasons(ran.plan), Not(HasSubstr("QuantizeLinear: LayerNorm")));
+  EXPECT_TRUE(HasStep(ran.plan, "LayerNorm+Quantize"));
+}
+
+// `build` makes a value of a graph over x. It has the same bits where its node quantizes it, and where somebody else
+// reads the value, so that a QuantizeLinear does.
+void ExpectSameBitsBehind(const Dims& dims, const std::string& step, bool multiplies,
+                          const std::function<ValueId(QuantizedGraph&)>& build, float tolerance = 0) {
+  SCOPED_TRACE(step);
+  std::vector<Ran> ran;
+  for (const bool is_read : {false, true}) {
+    QuantizedGraph g(dims);
+    const ValueId made = build(g);
+    ValueId value = made;
+    if (multiplies) {
+      Dims factors(dims.size(), 1);
+      factors[dims.size() == 4 ? 1 : dims.size() - 1] = dims[dims.size() == 4 ? 1 : dims.size() - 1];
+      value = g.Op("Mul", {made, g.Constant(g.Normal(factors))});
+    }
+    g.Output(g.FakeSigned(value, 0.021f));
+    g.Output(g.Fake(g.Op("Abs", {g.x}), 0.02f, 0));
+    if (is_read) g.Output(made);
+    std::mt19937 engine(7);
+    Tensor input = *Tensor::Create(DType::kFloat32, dims);
+    for (float& v : input.mutable_values<float>()) v = std::normal_distribution<float>()(engine);
+    for (const int threads : {1, 3}) ran.push_back(RunSession(g.graph, input, threads));
+    for (const auto& r : ran) ASSERT_GE(r.outputs.size(), 2u);
+  }
+  EXPECT_TRUE(HasStep(ran[0].plan, step + (multiplies ? "+Mul+Quantize" : "+Quantize")));
+  EXPECT_FALSE(HasStep(ran[2].plan, step + (multiplies ? "+Mul+Quantize" : "+Quantize")));
+  EXPECT_TRUE(HasStep(ran[0].plan, "Abs+Quantize"));
+  for (const Ran& other : ran) {
+    ExpectNear(other.outputs[0], ran[0].outputs[0], tolerance, step);
+    ExpectNear(other.outputs[1], ran[0].outputs[1], 0, "Abs");
+  }
+}
+
+TEST(QuantizedGraph, KernelsQuantizeBehindTheirNodes) {
+  ForEachIsa([] {
+    for (const bool multiplies : {false, true}) {
+      ExpectSameBitsBehind({3, 7, 45}, "LayerNorm", multiplies, [](QuantizedGraph& g) {
+        return g.Op("LayerNormalization", {g.x, g.Constant(g.Normal({45})), g.Constant(g.Normal({45}))});
+      });
+      for (const char* activation : {"none", "silu"}) {
+        // Without a function between them the norm's scale takes the factors along.
+        if (multiplies && std::string(activation) == "none") continue;
+        // A rough SiLU (kRoughShare of a step off) may fall to the other side of a tie.
+        const float tolerance = std::string(activation) == "silu" ? 0.0211f : 0;
+        ExpectSameBitsBehind(
+            {2, 36, 5, 7}, "GroupNorm", multiplies,
+            [&](QuantizedGraph& g) {
+              // Channels are neighbours behind a convolution.
+              const ValueId conv = g.Op("Conv", {g.x, g.Constant(g.Normal({36, 36, 1, 1}))});
+              return g.Op("GroupNorm", {conv, g.Constant(g.Normal({36})), g.Constant(g.Normal({36}))},
+                          {{"num_groups", int64_t{4}}, {"activation", std::string(activation)}},
+                          std::string(kOctavoDomain));
+            },
+            tolerance);
+      }
+    }
+    ExpectSameBitsBehind({5, 37}, "Tanh", false, [](QuantizedGraph& g) { return g.Op("Tanh", {g.x}); });
+    ExpectSameBitsBehind({5, 37}, "Add", false, [](QuantizedGraph& g) {
+      return g.Op("Add", {g.x, g.Constant(g.Normal({5, 37}))});
+    });
+    ExpectSameBitsBehind({2, 19, 3, 5}, "Mul", false, [](QuantizedGraph& g) {
+      const ValueId conv = g.Op("Conv", {g.x, g.Constant(g.Normal({19, 19, 1, 1}))});
+      return g.Op("Mul", {g.Op("Erf", {conv}), g.Constant(g.Normal({1, 19, 1, 1}))});
+    });
+  });
+}
+
+// A product, reshaped into heads and split into queries, keys and values that are each scaled and quantized.
+TEST(QuantizedGraph, ProductsQuantizePartsOfTheirChannels) {
+  for (const bool convolution : {true, false}) {
+    SCOPED_TRACE(convolution);
+    QuantizedGraph g(convolution ? Dims{1, 24, 5, 7} : Dims{1, 35, 24});
+    const auto ints = [&](const Ints& values) {
+      return g.Constant(Tensor::FromVector<int64_t>({static_cast<int64_t>(values.size())}, values));
+    };
+    ValueId made =
+        convolution ? g.Op("Conv", {g.Fake(g.x), g.Weights({48, 24, 1, 1}, 0), g.Constant(g.Normal({48}))})
+                    : g.Op("Add", {g.Op("MatMul", {g.Fake(g.x), g.Weights({24, 48}, 1)}), g.Constant(g.Normal({48}))});
+    // Heads outside for the convolution, inside the parts for the product.
+    made = g.Op("Reshape", {made, ints(convolution ? Ints{1, 2, 24, 35} : Ints{1, 35, 3, 2, 8})});
+    std::vector<ValueId> parts;
+    for (int i = 0; i < 3; ++i) parts.push_back(g.graph.AddValue("part"));
+    g.graph.AddNode("Split", "", "Split", {made, ints({8, 8, 8})}, parts, {{"axis", int64_t{2}}});
+    if (!convolution) g.graph.nodes.back().inputs[1] = ints({1, 1, 1});
+    for (size_t i = 0; i < 3; ++i) {
+      ValueId value = parts[i];
+      if (i < 2) value = g.Op("Mul", {value, g.Scalar(0.35f)});
+      if (convolution) value = g.Op("Transpose", {value}, {{"perm", Ints{0, 1, 3, 2}}});
+      g.Output(g.Fake(value, 0.011f * static_cast<float>(i + 1), 100 + 20 * static_cast<int>(i)));
+    }
+    const Tensor input = g.Normal(g.graph.value(g.x).dims);
+    SessionOptions options;
+    options.disabled_passes = {"early-quantize"};
+    const Ran apart = RunWith(g.graph, {input}, options), ran = RunSession(g.graph, input);
+    ASSERT_EQ(apart.outputs.size(), 3u);
+    ExpectSameBits(ran.outputs, apart.outputs, "early");
+    EXPECT_TRUE(HasStep(ran.plan, convolution ? "Conv+Bias+Mul+Quantize" : "MatMul+Bias+Mul+Quantize"));
+    EXPECT_FALSE(HasStep(ran.plan, "Mul+Quantize"));
+    EXPECT_FALSE(HasStep(ran.plan, "QuantizeLinear") && ran.plan.unfused.size() > 4) << Reasons(ran.plan);
+  }
 }
 
 TEST(QuantizedGraph, QuantizersAlone) {

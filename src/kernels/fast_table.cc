@@ -94,6 +94,10 @@ std::map<KernelKey, BindFn> IndexRows() {
 
 }  // namespace
 
+bool TakesQuantizedTail(BindFn fast) {
+  return fast == BindFastUnary || fast == BindFastBinary || fast == BindFastGroupNorm || fast == BindFastLayerNorm;
+}
+
 BindFn FindFastKernel(std::string_view domain, std::string_view op) {
   static const std::map<KernelKey, BindFn> kKernels = IndexRows();
   const auto found = kKernels.find({domain, op});

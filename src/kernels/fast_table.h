@@ -11,6 +11,9 @@ namespace octavo {
 // handle: fall back to the op's generic kernel.
 BindFn FindFastKernel(std::string_view domain, std::string_view op);
 
+// Whether a fast kernel does a BindContext::tail.
+bool TakesQuantizedTail(BindFn fast);
+
 // The instruction set that fast kernels use in this process: "avx3", "avx2", "sse4", "scalar".
 const char* FastKernelIsa();
 

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "octavo/graph.h"
 
@@ -26,12 +27,21 @@ struct Operand {
   const Tensor* constant = nullptr;  // the value, when known at bind time (contiguous); outlives the kernel
 };
 
+// A Mul by constants per channel and a QuantizeLinear per tensor that a kernel does behind its node: outputs[0] is then
+// of 8 bits, round(y * factor / scale) + zero_point, and takes the place of the node's result.
+struct QuantizedTail {
+  std::vector<float> factor;  // along the node's channels; empty: none
+  float scale = 1;
+  int32_t zero_point = 0;
+};
+
 struct BindContext {
   const Node& node;
   int64_t opset;
   std::span<const Operand> inputs;
   std::span<const Operand> outputs;
   int threads;
+  const QuantizedTail* tail = nullptr;  // only for kernels that are asked for one (fast_table.h); outlived by them
 };
 
 // Pointers to the first element of each operand (null where absent); inputs and outputs never overlap.

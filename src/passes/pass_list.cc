@@ -39,6 +39,7 @@ constexpr Pass kPasses[] = {
     {"pad-into-conv", FoldPadIntoConv},
     {"conv-mul", FoldChannelAffine},
     {"qkv-merge", MergeSiblingMatMuls},
+    {"early-quantize", QuantizeEarly},
     {"constant-fold", FoldConstants},
     {"transpose-reshape-clean", CleanTransposesAndReshapes},
     {"identity-clean", CleanIdentities},

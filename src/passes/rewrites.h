@@ -28,5 +28,6 @@ int FoldChannelAffine(Graph& graph);
 int MergeSiblingMatMuls(Graph& graph);
 int MoveViewsBeforeDequantize(Graph& graph);
 int MakeActivationsUnsigned(Graph& graph);
+int QuantizeEarly(Graph& graph);
 
 }  // namespace octavo

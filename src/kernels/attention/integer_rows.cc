@@ -105,7 +105,8 @@ float Exponentiate(const IntegerRow& row, float scale, int32_t zero_point, uint8
   const hn::RebindToUnsigned<FloatTag> du;
   // The bits of 3 * 2^22, which every sum of bits holds once for each key.
   constexpr uint32_t kMagic = 0x4b400000;
-  const uint32_t bits = hn::GetLane(hn::SumOfLanes(du, hn::Add(a.bits, b.bits))) + hn::GetLane(hn::Add(c.bits, unused.bits));
+  const uint32_t bits =
+      hn::GetLane(hn::SumOfLanes(du, hn::Add(a.bits, b.bits))) + hn::GetLane(hn::Add(c.bits, unused.bits));
   *total = static_cast<int32_t>(bits - kMagic * static_cast<uint32_t>(row.n));
   return hn::GetLane(hn::SumOfLanes(kTag, hn::Add(a.sum, b.sum))) + hn::GetLane(hn::Add(c.sum, unused.sum));
 }

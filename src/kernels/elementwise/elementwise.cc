@@ -10,6 +10,7 @@
 #include "base/parallel.h"
 #include "graph/rounding.h"
 #include "kernels/generic/elementwise.h"
+#include "kernels/integer/epilogue.h"
 #include "kernels/simd/convert.h"
 #include "kernels/simd/targets.h"
 #include "kernels/strided.h"
@@ -399,11 +400,31 @@ std::array<RowAccess, N + 1> RowAccesses(const StridedLoop<N + 1>& loop, const s
   return rows;
 }
 
+// Rows of results to 8 bits.
+struct RowQuantizer {
+  QuantizeRows rows{};
+  float scale = 1;
+  int32_t zero_point = 0;
+
+  // Errors: Unsupported where `context` has no tail without factors for bytes that are neighbours.
+  static Result<RowQuantizer> Create(const BindContext& context, const RowAccess& output) {
+    const QuantizedTail* tail = context.tail;
+    if (tail == nullptr || SizeOf(output.dtype) != 1) return Unsupported("only float32 and bfloat16 are fast");
+    if (!tail->factor.empty()) return Unsupported("factors behind it");
+    if (output.step != 1) return Unsupported("bytes are no neighbours");
+    return RowQuantizer{ChooseQuantizeRows(), tail->scale, tail->zero_point};
+  }
+  void Run(const float* row, void* to, int64_t n, DType dtype) const {
+    rows.quantize(row, to, n, scale, zero_point, dtype == DType::kInt8);
+  }
+};
+
 struct UnaryPlan {
   StridedLoop<2> loop;
   std::array<RowAccess, 2> rows;
   UnaryRowFn fn = nullptr;
   RowConversions conversions{};
+  RowQuantizer quantizer{};
   int threads = 1;
 
   void RunRow(const void* x, void* y, int64_t n, const UnaryParameters& parameters) const {
@@ -423,7 +444,11 @@ struct UnaryPlan {
       } else {
         fn(source, result, static_cast<size_t>(count), parameters);
       }
-      Scatter(rows[1], result, count, target, conversions);
+      if (SizeOf(rows[1].dtype) == 1) {
+        quantizer.Run(result, target, count, rows[1].dtype);
+      } else {
+        Scatter(rows[1], result, count, target, conversions);
+      }
     }
   }
 
@@ -440,10 +465,13 @@ Result<UnaryPlan> PlanUnary(const BindContext& context, UnaryOp op) {
   OCTAVO_RETURN_IF_ERROR(CheckBroadcast(context));
   const Operand& x = context.inputs[0];
   const Operand& y = context.outputs[0];
-  if (!IsFloat(x) || !IsFloat(y)) return Unsupported("only float32 and bfloat16 are fast");
+  if (!IsFloat(x)) return Unsupported("only float32 and bfloat16 are fast");
   UnaryPlan plan;
   plan.loop = ElementwiseLoop<1>(y, {&x});
   plan.rows = RowAccesses<1>(plan.loop, {&x}, y);
+  if (!IsFloat(y)) {
+    OCTAVO_ASSIGN(plan.quantizer, RowQuantizer::Create(context, plan.rows[1]));
+  }
   plan.fn = HWY_DYNAMIC_DISPATCH(UnaryRowOfTarget)(op);
   plan.conversions = ChooseRowConversions();
   plan.threads = context.threads;
@@ -465,6 +493,7 @@ struct BinaryPlan {
   std::array<RowAccess, 3> rows;
   BinaryRowFn fn = nullptr;
   RowConversions conversions{};
+  RowQuantizer quantizer{};
   int threads = 1;
 
   void RunRow(const void* a, const void* b, void* y, int64_t n) const {
@@ -480,7 +509,11 @@ struct BinaryPlan {
       void* target = rows[2].At(y, i * rows[2].step);
       float* result = rows[2].direct() ? static_cast<float*>(target) : block_y;
       fn(left, right, result, static_cast<size_t>(count));
-      Scatter(rows[2], result, count, target, conversions);
+      if (SizeOf(rows[2].dtype) == 1) {
+        quantizer.Run(result, target, count, rows[2].dtype);
+      } else {
+        Scatter(rows[2], result, count, target, conversions);
+      }
     }
   }
 
@@ -507,10 +540,13 @@ Result<BoundKernel> BindBinaryOp(const BindContext& context, BinaryOp op) {
   const Operand& a = context.inputs[0];
   const Operand& b = context.inputs[1];
   const Operand& y = context.outputs[0];
-  if (!IsFloat(a) || !IsFloat(b) || !IsFloat(y)) return Unsupported("only float32 and bfloat16 are fast");
+  if (!IsFloat(a) || !IsFloat(b)) return Unsupported("only float32 and bfloat16 are fast");
   BinaryPlan plan;
   plan.loop = ElementwiseLoop<2>(y, {&a, &b});
   plan.rows = RowAccesses<2>(plan.loop, {&a, &b}, y);
+  if (!IsFloat(y)) {
+    OCTAVO_ASSIGN(plan.quantizer, RowQuantizer::Create(context, plan.rows[2]));
+  }
   const BinaryRows fns = HWY_DYNAMIC_DISPATCH(BinaryRowsOfTarget)(op);
   plan.fn = plan.rows[0].step == 0 ? fns.scalar_a : plan.rows[1].step == 0 ? fns.scalar_b : fns.both;
   plan.conversions = ChooseRowConversions();

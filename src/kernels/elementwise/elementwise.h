@@ -27,7 +27,9 @@ struct RowFunction {
 Result<RowFunction> FindRowFunction(const Graph& graph, const Node& node);
 // The same, within kRoughError (relative to |x| above 10) of the exact result where that is faster: for results that
 // are only read in 8 bits, with steps of many times that.
-inline constexpr float kRoughError = 5e-5f;
+inline constexpr float kRoughError = 6.5e-5f;
+// What a rough function may be off by, as a part of the step that its result is rounded to.
+inline constexpr float kRoughShare = 1.0f / 64;
 Result<RowFunction> FindRoughRowFunction(const Graph& graph, const Node& node);
 
 // Relu, LeakyRelu, Sigmoid, Tanh, Erf, Exp, Log, Sqrt, Reciprocal, Neg, Abs, Gelu, HardSwish, HardSigmoid, Silu,

@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <random>
 
@@ -88,6 +89,33 @@ TEST(ElementwiseTest, UnaryOpsTakeAnyLayoutAndMixOfTypes) {
           }
         }
       }
+    }
+  });
+}
+
+TEST(ElementwiseTest, RoughFunctionsStayWithinTheirError) {
+  Graph graph;
+  const auto silu = [](double x) { return x / (1 + std::exp(-x)); };
+  const auto gelu = [](double x) { return x / 2 * (1 + std::erf(x / std::sqrt(2.0))); };
+  const Node silu_node = NodeOf("Silu", {}, "octavo"), gelu_node = NodeOf("Gelu");
+  const std::vector<std::pair<const Node*, std::function<double(double)>>> functions = {{&silu_node, silu},
+                                                                                        {&gelu_node, gelu}};
+  std::vector<float> x = {0, -0.0f, 3e38f, -3e38f, 1e-40f, 88, -88, 120, -120};
+  for (int i = -40000; i <= 40000; ++i) x.push_back(static_cast<float>(i) / 1000);
+  ForEachIsa([&] {
+    for (const auto& [node, exact] : functions) {
+      const Result<RowFunction> rough = FindRoughRowFunction(graph, *node);
+      ASSERT_TRUE(rough.ok());
+      EXPECT_NE(rough->kind, RowFunction::Kind::kOther);
+      std::vector<float> y(x.size());
+      (*rough)(x.data(), y.data(), static_cast<int64_t>(x.size()));
+      for (size_t i = 0; i < x.size(); ++i) {
+        const double bound = double{kRoughError} * std::max(1.0, std::abs(double{x[i]}) / 10);
+        ASSERT_NEAR(y[i], exact(x[i]), bound) << node->op << '(' << x[i] << ')';
+      }
+      float nan = std::numeric_limits<float>::quiet_NaN();
+      (*rough)(&nan, &nan, 1);
+      EXPECT_TRUE(std::isnan(nan)) << node->op;
     }
   });
 }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernels/channel_vector.h"
+#include "kernels/integer/rows_to_bytes.h"
 #include "kernels/parts.h"
 #include "kernels/simd/targets.h"
 #include "kernels/strided.h"
@@ -164,6 +165,8 @@ struct GroupNormPlan {
   bool silu = false;
   ChannelVectors scale, bias;
   GroupNormFns fns{};
+  QuantizedTail tail;
+  RowsToBytesFn to_bytes = nullptr;  // instead of fns.normalize
   int threads = 1;
 
   // Parts of an image whose sums are taken apart.
@@ -261,11 +264,34 @@ struct GroupNormPlan {
       const int64_t image = begin / rows, row = begin % rows;
       const int64_t count = std::min(end - begin, rows - row);
       const int64_t at = image * channels;
-      fns.normalize(X(args.inputs[0], image * x_image + row * x_row), x_row,
-                    Y(args.outputs[0], image * y_image + row * y_row), y_row, count, channels,
-                    {norms.mean + at, norms.factor + at, norms.offset + at}, silu);
+      const void* from = X(args.inputs[0], image * x_image + row * x_row);
+      void* to = Y(args.outputs[0], image * y_image + row * y_row);
+      const ChannelNorms of_image{norms.mean + at, norms.factor + at, norms.offset + at};
+      if (to_bytes != nullptr) {
+        NormalizeToBytes(from, static_cast<uint8_t*>(to), count, of_image);
+      } else {
+        fns.normalize(from, x_row, to, y_row, count, channels, of_image, silu);
+      }
       begin += count;
     }
+  }
+
+  void NormalizeToBytes(const void* from, uint8_t* to, int64_t count, const ChannelNorms& norms) const {
+    RowsToBytes bytes;
+    bytes.x = from;
+    bytes.y = to;
+    bytes.x_step = x_row;
+    bytes.y_step = y_row;
+    bytes.rows = count;
+    bytes.channels = channels;
+    bytes.mean = norms.mean;
+    bytes.slope = norms.factor;
+    bytes.offset = norms.offset;
+    bytes.factor = tail.factor.empty() ? nullptr : tail.factor.data();
+    bytes.scale = tail.scale;
+    bytes.zero_point = tail.zero_point;
+    bytes.lowest = y_type == DType::kInt8 ? -128 : 0;
+    to_bytes(bytes);
   }
 
   void Run(const KernelArgs& args) const {
@@ -318,7 +344,8 @@ Status ReadPositions(const Operand& x, const Operand& y, GroupNormPlan& plan) {
 Result<BoundKernel> BindFastGroupNorm(const BindContext& context) {
   const Operand& x = context.inputs[0];
   const Operand& y = context.outputs[0];
-  if (!IsFloat(x.dtype) || !IsFloat(y.dtype)) return Unsupported("only float32 and bfloat16 are fast");
+  const bool to_bytes = context.tail != nullptr && SizeOf(y.dtype) == 1;
+  if (!IsFloat(x.dtype) || !(IsFloat(y.dtype) || to_bytes)) return Unsupported("only float32 and bfloat16 are fast");
   if (x.dims.size() < 2 || x.dims.size() > kMaxRank || x.dims != y.dims || ElementCount(x.dims) == 0) {
     return Unsupported("the shape is not that of an image");
   }
@@ -342,6 +369,15 @@ Result<BoundKernel> BindFastGroupNorm(const BindContext& context) {
   plan.epsilon = static_cast<double>(node.Float("epsilon", 1e-5f));
   plan.threads = std::max(1, context.threads);
   plan.fns = HWY_DYNAMIC_DISPATCH(GroupNormOfTarget)(x.dtype, y.dtype);
+  if (to_bytes) {
+    plan.tail = *context.tail;
+    if (!plan.tail.factor.empty() && plan.tail.factor.size() != static_cast<size_t>(plan.channels)) {
+      return Unsupported("the factors behind it are not one per channel");
+    }
+    const RowsActivation silu = MayBeRough(plan.tail) ? RowsActivation::kRoughSilu : RowsActivation::kSilu;
+    plan.to_bytes =
+        ChooseRowsToBytes(x.dtype, true, plan.silu ? silu : RowsActivation::kNone, !plan.tail.factor.empty(), false);
+  }
   return KernelOf(std::move(plan));
 }
 

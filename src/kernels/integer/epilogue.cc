@@ -40,9 +40,9 @@ struct EpilogueRows {
 struct FusedBlock {
   const EpilogueBlock* block = nullptr;
   ChannelTerms terms{};
-  const float* factor = nullptr;              // of the block's channels; null: none
-  const EpilogueOperand* operand = nullptr;   // the first; null: none
-  const EpilogueOutput* output = nullptr;     // the first
+  const float* factor = nullptr;             // of the block's channels; null: none
+  const EpilogueOperand* operand = nullptr;  // the first; null: none
+  const EpilogueOutput* output = nullptr;    // the first
 };
 using FusedFn = void (*)(const FusedBlock& fused);
 
@@ -130,18 +130,9 @@ constexpr int32_t LowestOf(bool is_signed) { return is_signed ? -128 : 0; }
 void QuantizeRow(const float* from, void* to, int64_t n, float scale, int32_t zero_point, bool is_signed) {
   const int32_t lowest = LowestOf(is_signed);
   auto* bytes = static_cast<uint8_t*>(to);
-  const int64_t done =
-      QuantizeWhole(kTag, from, bytes, 0, n, MakeByteTerms(kTag, scale, zero_point, lowest));
+  const int64_t done = QuantizeWhole(kTag, from, bytes, 0, n, MakeByteTerms(kTag, scale, zero_point, lowest));
   const hn::CappedTag<float, 1> one;
   QuantizeWhole(one, from, bytes, done, n, MakeByteTerms(one, scale, zero_point, lowest));
-}
-
-template <class D>
-HWY_INLINE ByteTerms<D> ChannelByteTerms(D d, const ChannelQuantizer& by, int64_t c, int32_t lowest) {
-  const auto zero = hn::LoadU(d, by.zero_points.data() + c);
-  const auto low = hn::Sub(hn::Set(d, static_cast<float>(lowest)), zero);
-  return {hn::LoadU(d, by.scales.data() + c), hn::LoadU(d, by.inverses.data() + c), low,
-          hn::Add(low, hn::Set(d, 255.0f)), hn::Add(hn::Set(d, 0x1.8p23f), zero)};
 }
 
 template <class D>

@@ -7,46 +7,16 @@
 #endif
 
 #include "hwy/highway.h"
+#include "kernels/integer/epilogue.h"
 #include "kernels/simd/vectors-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace octavo {
 namespace HWY_NAMESPACE {
 
-// Of one scale and zero point, on every lane.
-template <class D>
-struct QuantizeTerms {
-  hn::Vec<D> scale, inverse, low, high;
-  hn::Vec<hn::RebindToSigned<D>> zero;
-};
-
-// lowest: -128 for int8, 0 for uint8.
-template <class D>
-HWY_INLINE QuantizeTerms<D> MakeQuantizeTerms(D d, float scale, int32_t zero_point, int32_t lowest) {
-  const hn::RebindToSigned<D> di;
-  return {hn::Set(d, scale), hn::Set(d, 1.0f / scale), hn::Set(d, static_cast<float>(lowest - zero_point)),
-          hn::Set(d, static_cast<float>(lowest + 255 - zero_point)), hn::Set(di, zero_point)};
-}
-
-// round(clamp(v / s, low - z, high - z)) + z; NaN gives low. The quotient is v * (1/s) except where that lies next to a
-// tie, since only there can the two round apart: |v * (1/s) - v / s| < 2^-22 |v / s| < 2^-13 within the clamp.
-template <class D>
-HWY_INLINE hn::Vec<D> ClampForQuantize(D d, hn::Vec<D> v, const QuantizeTerms<D>& terms) {
-  return MinElseSecond(MaxElseSecond(v, terms.low), terms.high);
-}
-template <class D>
-HWY_INLINE hn::Mask<D> IsNextToATie(D d, hn::Vec<D> scaled) {
-  return hn::Gt(hn::Abs(hn::Sub(scaled, hn::Round(scaled))), hn::Set(d, 0.5f - 0x1p-12f));
-}
-template <class D>
-HWY_INLINE hn::Vec<hn::RebindToSigned<D>> QuantizedVector(D d, hn::Vec<D> v, const QuantizeTerms<D>& terms) {
-  auto scaled = ClampForQuantize(d, hn::Mul(v, terms.inverse), terms);
-  if (!hn::AllFalse(d, IsNextToATie(d, scaled))) scaled = ClampForQuantize(d, hn::Div(v, terms.scale), terms);
-  return hn::Add(hn::NearestInt(scaled), terms.zero);
-}
-
-// The same for results of 8 bits, on kCount vectors that share the question whether a quotient lies next to a tie. The
-// quotient is rounded by adding 3 * 2^22, and the zero point with it: the result is the sum's lowest byte.
+// round(clamp(v / s, low - z, high - z)) + z on kCount vectors; NaN gives low. The quotient is v * (1/s) except where
+// one of them lies next to a tie, since only there can the two round apart: |v * (1/s) - v / s| < 2^-22 |v / s| < 2^-13
+// within the clamp. It is rounded by adding 3 * 2^22, and the zero point with it: the result is the sum's lowest byte.
 template <class D>
 struct ByteTerms {
   hn::Vec<D> scale, inverse, low, high, magic;
@@ -56,6 +26,15 @@ HWY_INLINE ByteTerms<D> MakeByteTerms(D d, float scale, int32_t zero_point, int3
   return {hn::Set(d, scale), hn::Set(d, 1.0f / scale), hn::Set(d, static_cast<float>(lowest - zero_point)),
           hn::Set(d, static_cast<float>(lowest + 255 - zero_point)),
           hn::Set(d, 0x1.8p23f + static_cast<float>(zero_point))};
+}
+
+// Of the channels from c on.
+template <class D>
+HWY_INLINE ByteTerms<D> ChannelByteTerms(D d, const ChannelQuantizer& by, int64_t c, int32_t lowest) {
+  const auto zero = hn::LoadU(d, by.zero_points.data() + c);
+  const auto low = hn::Sub(hn::Set(d, static_cast<float>(lowest)), zero);
+  return {hn::LoadU(d, by.scales.data() + c), hn::LoadU(d, by.inverses.data() + c), low,
+          hn::Add(low, hn::Set(d, 255.0f)), hn::Add(hn::Set(d, 0x1.8p23f), zero)};
 }
 
 template <int kCount, class D>

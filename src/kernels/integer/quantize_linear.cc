@@ -6,6 +6,7 @@
 #include "base/parallel.h"
 #include "graph/quantization.h"
 #include "kernels/integer/epilogue.h"
+#include "kernels/integer/rows_to_bytes.h"
 #include "kernels/simd/convert.h"
 #include "kernels/strided.h"
 
@@ -98,15 +99,18 @@ struct Plan {
   }
 };
 
-Result<Plan> MakePlan(const BindContext& context, DType integers) {
-  const Operand &x = context.inputs[0], &y = context.outputs[0], &scale = context.inputs[1];
+Result<QuantizeParams> ParamsOf(const BindContext& context, DType integers) {
+  const Operand &x = context.inputs[0], &scale = context.inputs[1];
   const bool has_zero_point = context.inputs.size() > 2 && context.inputs[2].present;
   if (scale.constant == nullptr || (has_zero_point && context.inputs[2].constant == nullptr)) {
     return Unsupported("its scale is computed");
   }
-  OCTAVO_ASSIGN(const QuantizeParams params,
-                MakeQuantizeParams(context.node, static_cast<int64_t>(x.dims.size()), integers, *scale.constant,
-                                   has_zero_point ? *context.inputs[2].constant : Tensor()));
+  return MakeQuantizeParams(context.node, static_cast<int64_t>(x.dims.size()), integers, *scale.constant,
+                            has_zero_point ? *context.inputs[2].constant : Tensor());
+}
+
+Result<Plan> MakePlan(const BindContext& context, const QuantizeParams& params) {
+  const Operand &x = context.inputs[0], &y = context.outputs[0];
   if (!params.per_tensor()) return Unsupported("scales per slice");
   Plan plan;
   plan.scale = params.scales[0];
@@ -129,7 +133,14 @@ Result<Plan> MakePlan(const BindContext& context, DType integers) {
 
 Result<BoundKernel> BindFastQuantize(const BindContext& context) {
   if (!IsReal(context.inputs[0].dtype) || !IsByte(context.outputs[0].dtype)) return Unsupported("types");
-  OCTAVO_ASSIGN(Plan plan, MakePlan(context, context.outputs[0].dtype));
+  OCTAVO_ASSIGN(const QuantizeParams params, ParamsOf(context, context.outputs[0].dtype));
+  if (!params.per_tensor()) {
+    const EpilogueOutput output{context.outputs[0].dtype, 1, 0,
+                                ChannelQuantizer::Create(params.scales, params.zero_points)};
+    return BindChannelQuantize(context.inputs[0], context.outputs[0], static_cast<size_t>(params.axis), {}, output,
+                               context.threads);
+  }
+  OCTAVO_ASSIGN(Plan plan, MakePlan(context, params));
   BoundKernel kernel;
   kernel.run = [plan = std::move(plan)](const KernelArgs& args) {
     plan.Run<&Plan::QuantizeBlock>(args);
@@ -140,7 +151,8 @@ Result<BoundKernel> BindFastQuantize(const BindContext& context) {
 
 Result<BoundKernel> BindFastDequantize(const BindContext& context) {
   if (!IsByte(context.inputs[0].dtype) || !IsReal(context.outputs[0].dtype)) return Unsupported("types");
-  OCTAVO_ASSIGN(Plan plan, MakePlan(context, context.inputs[0].dtype));
+  OCTAVO_ASSIGN(const QuantizeParams params, ParamsOf(context, context.inputs[0].dtype));
+  OCTAVO_ASSIGN(Plan plan, MakePlan(context, params));
   BoundKernel kernel;
   kernel.run = [plan = std::move(plan)](const KernelArgs& args) {
     plan.Run<&Plan::DequantizeBlock>(args);

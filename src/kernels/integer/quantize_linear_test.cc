@@ -134,6 +134,28 @@ TEST(QuantizeLinear, TiesOfManyScales) {
   }
 }
 
+TEST(QuantizeLinear, ScalesOfNeighbouringSlices) {
+  ForEachIsa([] {
+    for (const int64_t channels : {1, 3, 16, 37, 200}) {
+      std::vector<float> scales;
+      std::vector<uint8_t> zeros;
+      for (int64_t c = 0; c < channels; ++c) {
+        scales.push_back(0.01f + 0.0007f * static_cast<float>(c));
+        zeros.push_back(static_cast<uint8_t>(c * 53));
+      }
+      const Quantizer q{Tensor::FromVector<float>({channels}, scales), Tensor::FromVector<uint8_t>({channels}, zeros)};
+      for (const Dims& dims : {Dims{5, channels}, Dims{2, channels, 3, 5}}) {
+        for (const DType from : {DType::kFloat32, DType::kBFloat16}) {
+          const Layout layout = dims.size() == 2 ? Layout::kContiguous : Layout::kChannelsLast;
+          TestOperand x(from, dims, layout);
+          x.Set(Awkward(dims, 0.01f));
+          ExpectSame("QuantizeLinear", x, DType::kUInt8, layout, q, 2);
+        }
+      }
+    }
+  });
+}
+
 TEST(QuantizeLinear, LeavesTheRestToTheGenericKernel) {
   const auto code = [](BindFn bind, const char* op, DType from, DType to, const Quantizer& q) {
     TestOperand x(from, {4}), y(to, {4});
@@ -143,9 +165,13 @@ TEST(QuantizeLinear, LeavesTheRestToTheGenericKernel) {
   EXPECT_EQ(code(BindFastQuantize, "QuantizeLinear", DType::kInt32, DType::kUInt8, one), ErrorCode::kUnsupported);
   EXPECT_EQ(code(BindFastQuantize, "QuantizeLinear", DType::kFloat32, DType::kInt16, one), ErrorCode::kUnsupported);
   EXPECT_EQ(code(BindFastDequantize, "DequantizeLinear", DType::kInt32, DType::kFloat32, one), ErrorCode::kUnsupported);
+  // Slices whose entries are no neighbours.
   const Quantizer sliced{Tensor::FromVector<float>({4}, {1, 2, 3, 4}), *Tensor::Zeros(DType::kUInt8, {4})};
-  TestOperand x(DType::kFloat32, {2, 4}), y(DType::kUInt8, {2, 4});
+  TestOperand x(DType::kFloat32, {2, 4, 3}), y(DType::kUInt8, {2, 4, 3});
   EXPECT_EQ(RunQuantizer(BindFastQuantize, "QuantizeLinear", x, y, sliced, 1).code(), ErrorCode::kUnsupported);
+  TestOperand bytes(DType::kUInt8, {2, 4}), real(DType::kFloat32, {2, 4});
+  EXPECT_EQ(RunQuantizer(BindFastDequantize, "DequantizeLinear", bytes, real, sliced, 1).code(),
+            ErrorCode::kUnsupported);
   // A scale that cannot be is an error here as there.
   EXPECT_EQ(code(BindFastQuantize, "QuantizeLinear", DType::kFloat32, DType::kUInt8, Quantizer::Of<uint8_t>(0, 0)),
             ErrorCode::kInvalidArgument);

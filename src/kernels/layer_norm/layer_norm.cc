@@ -15,6 +15,7 @@
 #define HWY_TARGET_INCLUDE "kernels/layer_norm/layer_norm.cc"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+#include "kernels/integer/quantize-inl.h"
 #include "kernels/simd/vectors-inl.h"
 
 #ifndef OCTAVO_KERNELS_LAYER_NORM_ONCE_
@@ -23,6 +24,19 @@ namespace octavo {
 
 // One row of n elements.
 using LayerNormRowFn = void (*)(const void* x, void* y, size_t n, const float* scale, const float* bias, float epsilon);
+
+// What follows it on the way to 8 bits.
+struct BytesTail {
+  const float* factor = nullptr;  // per element; null: none
+  float scale = 1;
+  int32_t zero_point = 0, lowest = 0;
+};
+using LayerNormBytesFn = void (*)(const void* x, uint8_t* y, size_t n, const float* scale, const float* bias,
+                                  float epsilon, const BytesTail& tail);
+struct LayerNormFns {
+  LayerNormRowFn normalize;
+  LayerNormBytesFn to_bytes;
+};
 
 }  // namespace octavo
 #endif
@@ -79,10 +93,13 @@ struct AddUpCentered {
   }
 };
 
-template <typename X, typename Y>
-void NormalizeRow(const void* x_data, void* y_data, size_t n, const float* scale, const float* bias, float epsilon) {
-  const X* x = static_cast<const X*>(x_data);
-  Y* y = static_cast<Y*>(y_data);
+// y = ((x - middle) * factor + shift) * scale + bias
+struct RowMoments {
+  float middle, factor, shift;
+};
+
+template <typename X>
+HWY_INLINE RowMoments MomentsOf(const X* x, size_t n, float epsilon) {
   const float count = static_cast<float>(n);
   Sums sums = ZeroSums();
   VisitRow(x, n, 0.0f, AddUp(), sums);
@@ -94,7 +111,16 @@ void NormalizeRow(const void* x_data, void* y_data, size_t n, const float* scale
   const float rest = SumOf(centered.sum0, centered.sum1, centered.sum2, centered.sum3) / count;
   const float squares = SumOf(centered.square0, centered.square1, centered.square2, centered.square3) / count;
   const float inverse = 1.0f / std::sqrt(squares - rest * rest + epsilon);
-  const V factor = hn::Set(kTag, inverse), shift = hn::Set(kTag, -rest * inverse);
+  return {center, inverse, -rest * inverse};
+}
+
+template <typename X, typename Y>
+void NormalizeRow(const void* x_data, void* y_data, size_t n, const float* scale, const float* bias, float epsilon) {
+  const X* x = static_cast<const X*>(x_data);
+  Y* y = static_cast<Y*>(y_data);
+  const RowMoments moments = MomentsOf(x, n, epsilon);
+  const V middle = hn::Set(kTag, moments.middle), factor = hn::Set(kTag, moments.factor),
+          shift = hn::Set(kTag, moments.shift);
   const size_t lanes = hn::Lanes(kTag);
   size_t i = 0;
   for (; i + lanes <= n; i += lanes) {
@@ -107,11 +133,48 @@ void NormalizeRow(const void* x_data, void* y_data, size_t n, const float* scale
   StoreFirst(result, kTag, y + i, n - i);
 }
 
-LayerNormRowFn LayerNormRowOfTarget(DType x, DType y) {
-  if (x == DType::kFloat32) {
-    return y == DType::kFloat32 ? NormalizeRow<float, float> : NormalizeRow<float, uint16_t>;
+template <typename X, class D>
+HWY_INLINE size_t BytesFrom(D d, const X* x, uint8_t* y, size_t i, size_t n, const float* scale, const float* bias,
+                            const RowMoments& moments, const BytesTail& tail) {
+  constexpr int kCount = 4;
+  const size_t lanes = hn::Lanes(d);
+  const auto terms = MakeByteTerms(d, tail.scale, tail.zero_point, tail.lowest);
+  const auto value = [&](size_t at) HWY_ATTR {
+    const auto normal = hn::MulAdd(hn::Sub(LoadFloats(d, x + at), hn::Set(d, moments.middle)),
+                                   hn::Set(d, moments.factor), hn::Set(d, moments.shift));
+    const auto result = hn::MulAdd(normal, hn::LoadU(d, scale + at), hn::LoadU(d, bias + at));
+    return tail.factor == nullptr ? result : hn::Mul(result, hn::LoadU(d, tail.factor + at));
+  };
+  for (; i + kCount * lanes <= n; i += kCount * lanes) {
+    const hn::Vec<D> v[kCount] = {value(i), value(i + lanes), value(i + 2 * lanes), value(i + 3 * lanes)};
+    hn::Vec<hn::RebindToUnsigned<D>> q[kCount];
+    QuantizeToBytes(d, v, terms, q);
+    for (int k = 0; k < kCount; ++k) StoreBytes(d, q[k], y + i + static_cast<size_t>(k) * lanes);
   }
-  return y == DType::kFloat32 ? NormalizeRow<uint16_t, float> : NormalizeRow<uint16_t, uint16_t>;
+  for (; i + lanes <= n; i += lanes) {
+    const hn::Vec<D> v[1] = {value(i)};
+    hn::Vec<hn::RebindToUnsigned<D>> q[1];
+    QuantizeToBytes(d, v, terms, q);
+    StoreBytes(d, q[0], y + i);
+  }
+  return i;
+}
+
+template <typename X>
+void NormalizeToBytes(const void* x_data, uint8_t* y, size_t n, const float* scale, const float* bias, float epsilon,
+                      const BytesTail& tail) {
+  const X* x = static_cast<const X*>(x_data);
+  const RowMoments moments = MomentsOf(x, n, epsilon);
+  const size_t done = BytesFrom(kTag, x, y, 0, n, scale, bias, moments, tail);
+  BytesFrom(hn::CappedTag<float, 1>(), x, y, done, n, scale, bias, moments, tail);
+}
+
+LayerNormFns LayerNormOfTarget(DType x, DType y) {
+  const bool narrow = y == DType::kBFloat16;
+  if (x == DType::kFloat32) {
+    return {narrow ? NormalizeRow<float, uint16_t> : NormalizeRow<float, float>, NormalizeToBytes<float>};
+  }
+  return {narrow ? NormalizeRow<uint16_t, uint16_t> : NormalizeRow<uint16_t, float>, NormalizeToBytes<uint16_t>};
 }
 
 }  // namespace
@@ -123,7 +186,7 @@ HWY_AFTER_NAMESPACE();
 namespace octavo {
 namespace {
 
-HWY_EXPORT(LayerNormRowOfTarget);
+HWY_EXPORT(LayerNormOfTarget);
 
 // Rows that are normalized before they are transposed into y.
 constexpr int64_t kBlockRows = 64;
@@ -136,6 +199,9 @@ struct LayerNormPlan {
   float epsilon = 0;
   ChannelVectors scale, bias;
   LayerNormRowFn normalize = nullptr;
+  QuantizedTail tail;
+  LayerNormBytesFn to_bytes = nullptr;  // instead of `normalize`
+  bool to_signed = false;
   TransposeFn transpose = nullptr;  // null: y has neighbours along the axis
   int threads = 1;
 
@@ -152,6 +218,16 @@ struct LayerNormPlan {
     for (int64_t r = 0; r < n; ++r) {
       normalize(x + r * step[0] * x_bytes, y + r * step[1] * y_bytes, static_cast<size_t>(size), scales, biases,
                 epsilon);
+    }
+  }
+
+  void RunToBytes(const char* x, char* y, int64_t n, const float* scales, const float* biases) const {
+    const auto step = rows.inner_steps();
+    const BytesTail bytes{tail.factor.empty() ? nullptr : tail.factor.data(), tail.scale, tail.zero_point,
+                          to_signed ? -128 : 0};
+    for (int64_t r = 0; r < n; ++r) {
+      to_bytes(x + r * step[0] * x_bytes, reinterpret_cast<uint8_t*>(y) + r * step[1], static_cast<size_t>(size),
+               scales, biases, epsilon, bytes);
     }
   }
 
@@ -176,7 +252,9 @@ struct LayerNormPlan {
       rows.ForElements(begin, end, [&](const auto& at, int64_t n) {
         const char* x = static_cast<const char*>(args.inputs[0]) + at[0] * x_bytes;
         char* y = static_cast<char*>(args.outputs[0]) + at[1] * y_bytes;
-        if (transpose == nullptr) {
+        if (to_bytes != nullptr) {
+          RunToBytes(x, y, n, scales, biases);
+        } else if (transpose == nullptr) {
           RunRows(x, y, n, scales, biases);
         } else {
           RunTransposed(x, y, n, scales, biases, blocks + part * kBlockRows * size);
@@ -193,7 +271,8 @@ bool IsFloat(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::k
 Result<BoundKernel> BindFastLayerNorm(const BindContext& context) {
   const Operand& x = context.inputs[0];
   const Operand& y = context.outputs[0];
-  if (!IsFloat(x.dtype) || !IsFloat(y.dtype)) return Unsupported("only float32 and bfloat16 are fast");
+  const bool to_bytes = context.tail != nullptr && SizeOf(y.dtype) == 1;
+  if (!IsFloat(x.dtype) || !(IsFloat(y.dtype) || to_bytes)) return Unsupported("only float32 and bfloat16 are fast");
   const int64_t rank = static_cast<int64_t>(x.dims.size());
   const int64_t given = context.node.Int("axis", -1);
   if (given < -rank || given >= rank || y.dims != x.dims) return InvalidArgument("axis or shape is out of range");
@@ -212,13 +291,22 @@ Result<BoundKernel> BindFastLayerNorm(const BindContext& context) {
   OrderByStride(1, dims, strides);
   plan.rows = StridedLoop<2>(dims, strides);
   plan.y_axis_stride = y.strides[axis];
-  if (plan.y_axis_stride != 1 && plan.size > 1) {
+  if (to_bytes) {
+    if (plan.y_axis_stride != 1 && plan.size > 1) return Unsupported("bytes have no neighbours along the axis");
+    plan.tail = *context.tail;
+    if (!plan.tail.factor.empty() && plan.tail.factor.size() != static_cast<size_t>(plan.size)) {
+      return Unsupported("the factors behind it are not one per channel");
+    }
+    plan.to_signed = y.dtype == DType::kInt8;
+  } else if (plan.y_axis_stride != 1 && plan.size > 1) {
     if (plan.rows.inner_steps()[1] != 1) return Unsupported("y has no neighbours along any axis");
     plan.transpose = ChooseTranspose(DType::kFloat32, y.dtype);
   }
   // Rows that are transposed later are normalized into a block of float.
-  const DType row_type = plan.transpose == nullptr ? y.dtype : DType::kFloat32;
-  plan.normalize = HWY_DYNAMIC_DISPATCH(LayerNormRowOfTarget)(x.dtype, row_type);
+  const DType row_type = plan.transpose == nullptr && !to_bytes ? y.dtype : DType::kFloat32;
+  const LayerNormFns fns = HWY_DYNAMIC_DISPATCH(LayerNormOfTarget)(x.dtype, row_type);
+  plan.normalize = fns.normalize;
+  if (to_bytes) plan.to_bytes = fns.to_bytes;
   plan.x_bytes = static_cast<int64_t>(SizeOf(x.dtype));
   plan.y_bytes = static_cast<int64_t>(SizeOf(y.dtype));
   plan.epsilon = context.node.Float("epsilon", 1e-5f);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -21,6 +22,10 @@ namespace octavo {
 
 // y[i] = sum over k of weights[k] * x[offsets[k] + i] for i < n.
 using BlendFn = void (*)(const void* x, const int64_t* offsets, const float* weights, int64_t taps, void* y, int64_t n);
+// y[i] = sum over k of weights[k * n + i] * x[offsets[k * n + i]] for i < n: pixels too narrow for vectors of their
+// own.
+using GatherFn = void (*)(const float* x, const int32_t* offsets, const float* weights, int64_t taps, void* y,
+                          int64_t n);
 
 }  // namespace octavo
 #endif
@@ -55,6 +60,31 @@ void Blend(const void* x_data, const int64_t* offsets, const float* weights, int
   StoreFirst(sum, kTag, y + i, rest);
 }
 
+template <typename Y, class D>
+HWY_INLINE int64_t GatherFrom(D d, const float* x, const int32_t* offsets, const float* weights, int64_t taps, Y* y,
+                              int64_t i, int64_t n) {
+  const hn::RebindToSigned<D> di;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  for (; i + lanes <= n; i += lanes) {
+    auto sum = hn::Mul(hn::LoadU(d, weights + i), hn::GatherIndex(d, x, hn::LoadU(di, offsets + i)));
+    for (int64_t k = 1; k < taps; ++k) {
+      const auto from = hn::GatherIndex(d, x, hn::LoadU(di, offsets + k * n + i));
+      sum = hn::MulAdd(hn::LoadU(d, weights + k * n + i), from, sum);
+    }
+    StoreFloats(sum, d, y + i);
+  }
+  return i;
+}
+
+template <typename Y>
+void GatherLine(const float* x, const int32_t* offsets, const float* weights, int64_t taps, void* y_data, int64_t n) {
+  Y* y = static_cast<Y*>(y_data);
+  const int64_t done = GatherFrom(kTag, x, offsets, weights, taps, y, 0, n);
+  GatherFrom(hn::CappedTag<float, 1>(), x, offsets, weights, taps, y, done, n);
+}
+
+GatherFn GatherOfTarget(DType y) { return y == DType::kFloat32 ? GatherLine<float> : GatherLine<uint16_t>; }
+
 BlendFn BlendOfTarget(DType x, DType y) {
   if (x == DType::kBFloat16) return Blend<uint16_t, float>;
   return y == DType::kFloat32 ? Blend<float, float> : Blend<float, uint16_t>;
@@ -70,6 +100,10 @@ namespace octavo {
 namespace {
 
 HWY_EXPORT(BlendOfTarget);
+HWY_EXPORT(GatherOfTarget);
+
+// Pixels of fewer channels are gathered, several in a vector.
+constexpr int64_t kNarrowChannels = 16;
 
 struct ResizeRows {
   int64_t images = 0, channels = 0, input_width = 0, output_height = 0, output_width = 0;
@@ -79,6 +113,9 @@ struct ResizeRows {
   bool blends_rows = true;  // false: every output row depends on one row of float
   int64_t x_bytes = 0, y_bytes = 0;
   BlendFn blend_rows = nullptr, blend_pixels = nullptr;
+  GatherFn gather = nullptr;  // instead of blend_pixels
+  std::vector<int32_t> gather_index;
+  std::vector<float> gather_weight;
   int threads = 1;
 
   int64_t row_size() const { return blends_rows ? input_width * channels : 0; }
@@ -112,12 +149,33 @@ struct ResizeRows {
     } else {
       row = from + vertical.index[static_cast<size_t>(o)] * x_bytes;
     }
+    if (gather != nullptr) {
+      gather(static_cast<const float*>(row), gather_index.data(), gather_weight.data(), horizontal.taps, to,
+             output_width * channels);
+      return;
+    }
     const int64_t* offsets = horizontal.index.data();
     const float* weights = horizontal.weight.data();
     for (int64_t w = 0; w < output_width; ++w) {
       blend_pixels(row, offsets + w * horizontal.taps, weights + w * horizontal.taps, horizontal.taps,
                    to + w * y[3] * y_bytes, channels);
     }
+  }
+
+  // Where the pixels of an output row, and the channels of each, are neighbours.
+  void PlanGather(DType y_type) {
+    const int64_t n = output_width * channels;
+    const bool neighbours = y[3] == channels && (channels == 1 || y[1] == 1);
+    const bool fits = input_width * std::max(channels, x[3]) < std::numeric_limits<int32_t>::max();
+    if (channels >= kNarrowChannels || !neighbours || !fits) return;
+    for (int64_t k = 0; k < horizontal.taps; ++k) {
+      for (int64_t i = 0; i < n; ++i) {
+        const auto tap = static_cast<size_t>(i / channels * horizontal.taps + k);
+        gather_index.push_back(static_cast<int32_t>(horizontal.index[tap] + i % channels));
+        gather_weight.push_back(horizontal.weight[tap]);
+      }
+    }
+    gather = HWY_DYNAMIC_DISPATCH(GatherOfTarget)(y_type);
   }
 
   void Run(const KernelArgs& args) const {
@@ -163,6 +221,7 @@ Result<BoundKernel> BindFastResize(const BindContext& context) {
   rows.blend_rows = HWY_DYNAMIC_DISPATCH(BlendOfTarget)(x.dtype, DType::kFloat32);
   rows.blend_pixels = HWY_DYNAMIC_DISPATCH(BlendOfTarget)(DType::kFloat32, y.dtype);
   rows.threads = std::max(1, context.threads);
+  rows.PlanGather(y.dtype);
   return KernelOf(std::move(rows));
 }
 

@@ -34,17 +34,17 @@ template <class D, class V = hn::Vec<D>>
 HWY_INLINE V RoughReciprocal(D d, V x) {
   const hn::RebindToSigned<D> di;
   const V guess = hn::BitCast(d, hn::Sub(hn::Set(di, 0x7ef311c0), hn::BitCast(di, x)));
-  const V near =
-      hn::Mul(guess, hn::NegMulAdd(hn::Mul(x, guess), hn::Set(d, 1.001277f), hn::Set(d, 2.002554f)));
+  const V near = hn::Mul(guess, hn::NegMulAdd(hn::Mul(x, guess), hn::Set(d, 1.001277f), hn::Set(d, 2.002554f)));
   return hn::MulAdd(near, hn::NegMulAdd(x, near, hn::Set(d, 1.0f)), near);
 }
 
 // x / (1 + e^-x) within 2e-5, relative to |x| above 10. NaN stays NaN.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V RoughSilu(D d, V x) {
-  const V scaled = hn::Mul(x, hn::Set(d, -1.44269504088896341f));
-  const V exponent = MinElseSecond(MaxElseSecond(scaled, hn::Set(d, -100.0f)), hn::Set(d, 100.0f));
-  return hn::Mul(x, RoughReciprocal(d, hn::Add(hn::Set(d, 1.0f), RoughExp2(d, exponent))));
+  // The maximum of a number and NaN gives the second. Below -64 the result is 0 but for 1e-26.
+  const V low = MaxElseSecond(hn::Set(d, -64.0f), x);
+  const V exponent = MaxElseSecond(hn::Mul(low, hn::Set(d, -1.44269504088896341f)), hn::Set(d, -100.0f));
+  return hn::Mul(low, RoughReciprocal(d, hn::Add(hn::Set(d, 1.0f), RoughExp2(d, exponent))));
 }
 
 }  // namespace HWY_NAMESPACE
