@@ -45,7 +45,10 @@ Status Report::WriteJson(const Json& document) const {
 
 Status WriteJsonFile(const Json& document, const std::string& path) {
   // Names from a model's file may not be UTF-8; what is not is replaced.
-  const std::string text = document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return WriteTextFile(document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n", path);
+}
+
+Status WriteTextFile(const std::string& text, const std::string& path) {
   if (path == "-") {
     std::fwrite(text.data(), 1, text.size(), stdout);
     return {};

@@ -44,6 +44,8 @@ class Report {
 
 // Writes `document` to a file; '-' is standard output. Error: the file cannot be written.
 Status WriteJsonFile(const Json& document, const std::string& path);
+// `text` as it is; "-" is standard output.
+Status WriteTextFile(const std::string& text, const std::string& path);
 
 // Rows of text in columns. `alignment` has one letter per column: 'l' or 'r'.
 class Table {

@@ -9,7 +9,6 @@
 #include "engine_flags.h"
 #include "model_files.h"
 #include "octavo/onnx.h"
-#include "sarif.h"
 
 namespace octavo::cli {
 namespace {
@@ -133,7 +132,7 @@ Json ToJson(const std::vector<LintFinding>& findings) {
 
 Status WriteSarif(const LintFlags& flags, const std::vector<LintFinding>& findings) {
   if (flags.sarif.empty()) return {};
-  return WriteJsonFile(ToSarif(flags.model, findings), flags.sarif);
+  return WriteTextFile(FormatSarif(flags.model, findings), flags.sarif);
 }
 
 ExitCode ExitCodeOf(const LintFlags& flags, const std::vector<LintFinding>& findings) {
@@ -155,7 +154,8 @@ Result<ExitCode> RunLint(LintFlags flags) {
   }
   if (flags.sarif == "-") flags.report.YieldStandardOutput();
   LintOptions options = flags.options;
-  OCTAVO_ASSIGN(Graph graph, LoadOnnx(flags.model));
+  // Mended models are saved: all of such a model has to be understood.
+  OCTAVO_ASSIGN(Graph graph, LoadOnnx(flags.model, {.any_op = !flags.fix}));
   OCTAVO_ASSIGN(options.input_dims, ParseInputShapes(flags.input_shapes, InputValues(graph)));
   if (!flags.cache.empty()) {
     OCTAVO_ASSIGN(options.cache, LoadCalibrationCache(flags.cache));

@@ -88,6 +88,10 @@ struct LintOptions {
 // Verify refuses.
 Result<std::vector<LintFinding>> Lint(const Graph& graph, const LintOptions& options = {});
 
+// Findings of one model, of rules in LintRules, as a SARIF 2.1.0 document: nodes and tensors are logical locations.
+// Bytes of names that are no UTF-8 are replaced.
+std::string FormatSarif(const std::string& model, const std::vector<LintFinding>& findings);
+
 // Mends, in place, what can be mended without changing what the model computes (docs/lint.md says how exactly), of
 // rules that are on. Returns what was mended. Errors: those of Lint.
 Result<std::vector<LintFinding>> FixLint(Graph& graph, const LintOptions& options = {});

@@ -9,6 +9,12 @@
 
 namespace octavo {
 
+struct LoadOptions {
+  // Ops that Octavo does not have come as they are, control flow without its branches (what these read from outside is
+  // among the node's inputs): for those who look at the graph and neither run nor save it.
+  bool any_op = false;
+};
+
 // Reads an ONNX model: typed and raw initializers, external data beside the file, Constant nodes (which become
 // constants), float16/bfloat16/integer types. Shapes stay as the file declares them; use BindShapes or Session to
 // make them concrete.
@@ -17,9 +23,9 @@ namespace octavo {
 // Errors: kNotFound/kIo (the file), kBadFile (not ONNX, truncated, a missing initializer, a cycle, a name that nothing
 // makes or that two make; nodes may come in any order), kUnsupported (one message that lists every unsupported op with
 // its nodes; control flow; sequences).
-Result<Graph> LoadOnnx(const std::string& path);
+Result<Graph> LoadOnnx(const std::string& path, const LoadOptions& options = {});
 // The same from memory. `folder` is where external data is looked for; empty: external data is an error.
-Result<Graph> ParseOnnx(std::span<const std::byte> bytes, const std::string& folder);
+Result<Graph> ParseOnnx(std::span<const std::byte> bytes, const std::string& folder, const LoadOptions& options = {});
 
 struct SaveOptions {
   // Tensors of at least this many bytes go to one external file beside the model ("<name>.data") when the model

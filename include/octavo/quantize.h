@@ -157,6 +157,9 @@ struct Policy {
   std::vector<std::string> bfloat16, float16;
   // By exact name of a node, before all these lists; what no list of names can say.
   std::map<std::string, LayerPolicy> layers;
+  // Nodes whose results are asked to be int8: whoever reads one has it quantized, where there is a scale; what gets no
+  // pair is among Recipe::notes.
+  std::vector<std::string> int8_results;
   // Of a calibration cache: what reads a tensor that has no scale stays float, as TensorRT has it, instead of an error.
   bool float_without_scale = false;
 };

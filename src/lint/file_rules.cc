@@ -2,9 +2,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <map>
 #include <set>
 
 #include "base/quote.h"
+#include "graph/op_table.h"
+#include "graph/quantization.h"
 #include "lint/rule.h"
 #include "octavo/half_safety.h"
 #include "octavo/quantize.h"
@@ -213,15 +217,79 @@ void CheckOverridesFused(const LintContext& context, LintReporter& reporter) {
 
 // ---- statistics, shapes ----
 
+// Where the graph itself says what is float16, by Casts, the rest of it computes in float32 and cannot overflow. Where
+// it says nothing of the kind, whoever builds it may take float16 anywhere.
+bool MayBeHalf(const LintContext& context, ValueId value, bool is_typed) {
+  if (!is_typed) return true;
+  const auto is_half = [&](ValueId id) { return id != kNoValue && context.graph.value(id).dtype == DType::kFloat16; };
+  const Node* producer = context.quantized.Producer(value);
+  if (is_half(value) || (producer != nullptr && producer->Is("Cast") && is_half(producer->input(0)))) return true;
+  const std::vector<NodeId>& readers = context.quantized.readers(value);
+  return std::any_of(readers.begin(), readers.end(), [&](NodeId id) {
+    const Node& reader = context.graph.node(id);
+    return reader.Is("Cast") && is_half(reader.output(0));
+  });
+}
+
+float LargestMagnitude(const Tensor& tensor) {
+  float largest = 0;
+  for (const float v : tensor.values<float>()) largest = std::max(largest, std::abs(v));
+  return largest;
+}
+
 void CheckOverflow(const LintContext& context, LintReporter& reporter) {
   if (context.options.stats == nullptr) return;
-  for (size_t v = 0; v < context.graph.values.size(); ++v) {
-    const auto found = context.options.stats->tensors.find(context.graph.values[v].name);
-    if (found == context.options.stats->tensors.end()) continue;
-    const float largest = std::max(std::abs(found->second.min), std::abs(found->second.max));
-    if (largest <= kLargestFloat16) continue;
+  const auto& values = context.graph.values;
+  const bool is_typed =
+      std::any_of(values.begin(), values.end(), [](const Value& v) { return v.dtype == DType::kFloat16; });
+  for (size_t v = 0; v < values.size(); ++v) {
     const auto id = static_cast<ValueId>(v);
-    reporter.Add(context.quantized.ProducerId(id), id, fmt::format("calibration saw {}", largest));
+    const Value& value = values[v];
+    if (!MayBeHalf(context, id, is_typed)) continue;
+    if (value.is_constant() && value.dtype == DType::kFloat32) {
+      // Scales and what DequantizeLinear gives stay what they are; infinity is meant.
+      const bool is_read =
+          std::any_of(context.quantized.readers(id).begin(), context.quantized.readers(id).end(), [&](NodeId reader) {
+            const Node& node = context.graph.node(reader);
+            return !IsQuantize(node) && !IsDequantize(node);
+          });
+      const float largest = is_read ? LargestMagnitude(value.constant) : 0;
+      if (largest <= kLargestFloat16 || std::isinf(largest)) continue;
+      reporter.Add(context.quantized.readers(id)[0], id, fmt::format("it is a constant that reaches {}", largest));
+      continue;
+    }
+    const auto found = context.options.stats->tensors.find(value.name);
+    if (found != context.options.stats->tensors.end()) {
+      const float largest = std::max(std::abs(found->second.min), std::abs(found->second.max));
+      if (largest <= kLargestFloat16) continue;
+      reporter.Add(context.quantized.ProducerId(id), id, fmt::format("calibration saw {}", largest));
+      continue;
+    }
+    // Sums over tokens, of linear attention above all, are what overflows first.
+    const Node* producer = context.quantized.Producer(id);
+    const bool is_sum = producer != nullptr && producer->Is("MatMul") &&
+                        !context.quantized.IsConstantMade(producer->input(0)) &&
+                        !context.quantized.IsConstantMade(producer->input(1));
+    if (is_sum)
+      reporter.Add(context.quantized.ProducerId(id), id, "calibration did not see this product of activations");
+  }
+}
+
+// One finding per op.
+void CheckUnknownOps(const LintContext& context, LintReporter& reporter) {
+  std::map<std::string, std::vector<NodeId>> by_op;
+  for (size_t n = 0; n < context.graph.nodes.size(); ++n) {
+    const Node& node = context.graph.nodes[n];
+    if (node.removed || FindOp(node.domain, node.op) != nullptr) continue;
+    by_op[node.domain.empty() ? node.op : node.domain + "." + node.op].push_back(static_cast<NodeId>(n));
+  }
+  for (const auto& [op, nodes] : by_op) {
+    LintFinding& finding = reporter.Add(
+        nodes[0], context.graph.node(nodes[0]).output(0),
+        fmt::format("{} is not among the ops that Octavo knows: Q and DQ on its tensors are looked at, what "
+                    "it does with them is not",
+                    op));
+    for (size_t i = 1; i < nodes.size(); ++i) finding.more.push_back(context.graph.node(nodes[i]).name);
   }
 }
 
@@ -298,10 +366,19 @@ constexpr LintRule kRules[] = {
       .tensorrt = kWarning,
       .onnxruntime = kWarning,
       .openvino = kWarning,
-      .title = "an activation beyond 65504",
+      .title = "a value beyond 65504 where FP16 may be taken",
       .mend = "octavo check-fp16 rescales the sums of linear attention and names what must stay FP32",
       .source = "IEEE 754 binary16: the largest finite number is 65504"},
      CheckOverflow},
+    {{.id = "unknown-op",
+      .effect = LintEffect::kUnknown,
+      .tensorrt = kNote,
+      .onnxruntime = kNote,
+      .openvino = kNote,
+      .title = "an op that is not looked into",
+      .mend = "nothing, if the runtime has it; ask it, where the op is not ONNX's (TensorRT: a plugin)",
+      .source = "docs/ops.md lists the ops that Octavo knows"},
+     CheckUnknownOps},
     {{.id = "unknown-shapes",
       .effect = LintEffect::kUnknown,
       .tensorrt = kNote,

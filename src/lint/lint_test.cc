@@ -128,6 +128,26 @@ TEST(Lint, ShapesThatCannotBeInferredAreNamed) {
   ExpectCase({.rule = "unknown-shapes", .bad = model({8, 4}), .near = model({16, 4})});
 }
 
+// The rest of the model is looked at, its shapes too where the file states them.
+TEST(Lint, UnknownOpsAreNamed) {
+  const auto model = [](const std::string& op, const std::string& domain, bool stated) {
+    return [=](G& g) {
+      const ValueId y = g.Op(op, {g.Image()}, {}, domain);
+      if (stated) {
+        Value& value = g.graph().value(y);
+        value.dtype = DType::kFloat32;
+        value.shape_known = true;
+        value.dims = {1, 16, 8, 8};
+      }
+      g.Done({g.Op("Conv", {g.Pair(y), g.Weights({16, 16, 1, 1})})});
+    };
+  };
+  ExpectCase({.rule = "unknown-op", .bad = model("Swirl", "com.example", true), .near = model("Relu", "", false)});
+  G g;
+  model("Swirl", "com.example", false)(g);
+  EXPECT_THAT(Rules(g.graph(), {}), ElementsAre("unknown-op", "unknown-shapes"));
+}
+
 // ---- calibration cache ----
 
 LintOptions WithCache(std::map<std::string, float> scales) {
@@ -216,6 +236,56 @@ TEST(Lint, ValuesBeyondHalf) {
     EXPECT_THAT(Rules(graph, options), IsEmpty());
     set("x", -65600, 1);
     EXPECT_THAT(Rules(graph, options), ElementsAre("fp16-overflow"));
+  }
+}
+
+// Where Casts say what is float16, the rest is float32 and holds what it likes; constants and sums that were never seen
+// count, too.
+TEST(Lint, ValuesBeyondHalfWhereHalfMayBe) {
+  Stats stats;
+  stats.tensors["x"] = MakeTensorStats({1, 16, 8, 8}, 1);
+  LintOptions options;
+  options.stats = &stats;
+  G plain;
+  plain.Done({plain.Op("Mul", {plain.Image(), plain.Scalar(1e5f)})});
+  EXPECT_THAT(Rules(plain.graph(), options), ElementsAre("fp16-overflow"));
+  G infinite;
+  infinite.Done({infinite.Op("Add", {infinite.Image(), infinite.Scalar(-std::numeric_limits<float>::infinity())})});
+  EXPECT_THAT(Rules(infinite.graph(), options), IsEmpty());
+  G product;
+  const ValueId x = product.Image();
+  product.Done({product.Op("MatMul", {x, x})});
+  EXPECT_THAT(Rules(product.graph(), options), ElementsAre("fp16-overflow"));
+  stats.tensors["x"].max = 1e6f;
+  for (const bool narrow : {false, true}) {
+    G typed;
+    const ValueId image = typed.Image(), other = typed.Input("y", {4});
+    const ValueId half = typed.Op("Cast", {narrow ? image : other}, {{"to", int64_t{10}}});
+    typed.graph().value(half).dtype = DType::kFloat16;
+    typed.Done({typed.Op("Relu", {image}), half});
+    if (narrow) {
+      EXPECT_THAT(Rules(typed.graph(), options), ElementsAre("fp16-overflow"));
+    } else {
+      EXPECT_THAT(Rules(typed.graph(), options), IsEmpty());
+    }
+  }
+}
+
+// Every rule has a model that it alone finds: in a case (ExpectCase, which has a near miss too), or by its findings.
+TEST(Lint, EveryRuleHasAModel) {
+  std::string text;
+  for (const char* name : {"node", "layer"}) {
+    const auto bytes = ReadFile(fmt::format("{}/src/lint/{}_rules_test.cc", kRoot, name), int64_t{1} << 22);
+    ASSERT_TRUE(bytes.ok()) << bytes.status().message();
+    text.append(reinterpret_cast<const char*>(bytes->data()), bytes->size());
+  }
+  const auto bytes = ReadFile(kRoot + "/src/lint/lint_test.cc", int64_t{1} << 22);
+  ASSERT_TRUE(bytes.ok()) << bytes.status().message();
+  text.append(reinterpret_cast<const char*>(bytes->data()), bytes->size());
+  for (const LintRuleInfo& rule : LintRules()) {
+    const bool has_one = text.find(fmt::format(".rule = \"{}\"", rule.id)) != std::string::npos ||
+                         text.find(fmt::format("ElementsAre(\"{}\")", rule.id)) != std::string::npos;
+    EXPECT_TRUE(has_one) << rule.id;
   }
 }
 

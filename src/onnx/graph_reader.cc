@@ -219,13 +219,15 @@ Status GraphReader::DeclareNodes() {
     const bool taken = !proto.name().empty() && !used.insert(proto.name()).second;
     node.name = proto.name().empty() || taken ? UniqueNodeName(taken ? proto.name() : proto.op_type()) : proto.name();
     const std::string what = graph_.Describe(node);
-    if (functions.contains({node.domain, node.op})) unsupported_.push_back(what + " calls a function of the model");
+    if (functions.contains({node.domain, node.op})) RefuseOp(what + " calls a function of the model");
     if (node.domain == kOctavoDomain) unsupported_.push_back(what + " is internal to Octavo and not for files");
     if (node.Is("Constant")) {
       OCTAVO_RETURN_IF_ERROR(ReadConstantNode(proto, what));
       continue;
     }
     OCTAVO_RETURN_IF_ERROR(ReadNode(proto, node));
+    if (!outer_names_.empty()) outer_reads_.emplace(graph_.nodes.size(), std::move(outer_names_));
+    outer_names_.clear();
     graph_.AddNode(node.name, node.domain, node.op, {}, std::move(node.outputs), std::move(node.attributes));
     node_protos_.push_back(p);
   }
@@ -300,10 +302,12 @@ Status GraphReader::ReadAttribute(AttributeProto& proto, Node& node) {
     }
     case AttributeProto::GRAPH:
     case AttributeProto::GRAPHS:
-      unsupported_.push_back(what + ": control flow is not supported");
+      ReadNamesOf(proto.g(), outer_names_);
+      for (const auto& branch : proto.graphs()) ReadNamesOf(branch, outer_names_);
+      RefuseOp(what + ": control flow is not supported");
       return {};
     default:
-      unsupported_.push_back(what + ": its type is not supported");
+      RefuseOp(what + ": its type is not supported");
       return {};
   }
 }
@@ -319,8 +323,31 @@ Status GraphReader::ConnectNodes() {
       }
       node.inputs.push_back(id);
     }
+    const auto outer = any_op_ ? outer_reads_.find(n) : outer_reads_.end();
+    if (outer == outer_reads_.end()) continue;
+    for (const std::string& name : outer->second) {
+      const ValueId id = graph_.Find(name);
+      const bool is_own = std::find(node.outputs.begin(), node.outputs.end(), id) != node.outputs.end();
+      if (id != kNoValue && !is_own) node.inputs.push_back(id);
+    }
   }
   return {};
+}
+
+void GraphReader::RefuseOp(std::string why) {
+  if (!any_op_) unsupported_.push_back(std::move(why));
+}
+
+// Protobuf has bounded how deep they nest.
+void GraphReader::ReadNamesOf(const onnx::GraphProto& branch, std::vector<std::string>& names) {
+  for (const auto& node : branch.node()) {
+    names.insert(names.end(), node.input().begin(), node.input().end());
+    for (const auto& attribute : node.attribute()) {
+      if (attribute.has_g()) ReadNamesOf(attribute.g(), names);
+      for (const auto& inner : attribute.graphs()) ReadNamesOf(inner, names);
+    }
+  }
+  for (const auto& output : branch.output()) names.push_back(output.name());
 }
 
 Status GraphReader::ReadDeclaredType(const onnx::ValueInfoProto& info, const std::string& what, ValueId id) {
@@ -364,7 +391,7 @@ Status GraphReader::ReadOutputs() {
 }
 
 Status GraphReader::ReportUnsupported() {
-  Status ops = CheckSupported(graph_);
+  Status ops = any_op_ ? Status() : CheckSupported(graph_);
   if (unsupported_.empty()) return ops;
   const std::string others = Join(unsupported_);
   if (ops.ok()) return Unsupported("not supported: " + others);

@@ -1,12 +1,14 @@
 // ModelProto -> Graph.
 #pragma once
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <unordered_set>
 #include <vector>
 
 #include "octavo/graph.h"
+#include "octavo/onnx.h"
 #include "onnx.pb.h"
 #include "onnx/external_data.h"
 
@@ -17,7 +19,8 @@ namespace octavo {
 class GraphReader {
  public:
   // Consumes `model`: weights move out of it. `folder` is where external data is looked for.
-  GraphReader(onnx::ModelProto& model, const std::string& folder) : model_(model), external_(folder) {}
+  GraphReader(onnx::ModelProto& model, const std::string& folder, const LoadOptions& options)
+      : model_(model), external_(folder), any_op_(options.any_op) {}
   Result<Graph> Read();
 
  private:
@@ -30,6 +33,10 @@ class GraphReader {
   Status ReadValueInfos();  // declared types of what nodes make; shape inference replaces them
   Status ReadOutputs();
   Status ReportUnsupported();
+  // What Octavo has no op for: nothing where any is taken.
+  void RefuseOp(std::string why);
+  // What a branch and those within it read: names of the graph around it are among them.
+  void ReadNamesOf(const onnx::GraphProto& branch, std::vector<std::string>& names);
 
   // A new value; a taken name is an error that says `what` wants it.
   Result<ValueId> Declare(const std::string& name, const std::string& what);
@@ -45,10 +52,13 @@ class GraphReader {
 
   onnx::ModelProto& model_;
   ExternalData external_;
+  const bool any_op_;
   Graph graph_;
   std::unordered_set<std::string> node_names_;
   size_t unnamed_ = 0;                    // counts on over all unnamed nodes, so that they take linear time
   std::vector<int> node_protos_;          // for each node of graph_, its index in the file
+  std::vector<std::string> outer_names_;  // of the node that is being read: what its branches read
+  std::map<size_t, std::vector<std::string>> outer_reads_;  // by node of graph_
   std::vector<std::string> unsupported_;  // everything valid that Octavo does not do, except unknown ops
 };
 

@@ -36,14 +36,14 @@ Status CheckSize(int64_t bytes) {
                      "(onnx.save with save_as_external_data=True)");
 }
 
-Result<Graph> Parse(io::CodedInputStream& stream, const std::string& folder) {
+Result<Graph> Parse(io::CodedInputStream& stream, const std::string& folder, const LoadOptions& options) {
   stream.SetTotalBytesLimit(INT_MAX);
   stream.SetRecursionLimit(kMaxNesting);
   onnx::ModelProto model;
   if (!model.ParseFromCodedStream(&stream) || !stream.ConsumedEntireMessage()) {
     return BadFile("it is not an ONNX model, or is truncated or damaged");
   }
-  return GraphReader(model, folder).Read();
+  return GraphReader(model, folder, options).Read();
 }
 
 // Runs `parse`, turning what third parties throw into errors.
@@ -59,14 +59,14 @@ Result<Graph> Guarded(Fn parse) {
   }
 }
 
-Result<Graph> Load(const std::string& path) {
+Result<Graph> Load(const std::string& path, const LoadOptions& options) {
   OCTAVO_ASSIGN(const FileDescriptor file, OpenForReading(path));
   OCTAVO_ASSIGN(const int64_t size, RegularFileSize(file, path));
   OCTAVO_RETURN_IF_ERROR(CheckSize(size).WithPrefix(path + ": "));
   // Streamed, so that the file's bytes and the tensors never lie in memory together.
   io::FileInputStream bytes(file.get(), kBlockBytes);
   io::CodedInputStream stream(&bytes);
-  auto graph = Parse(stream, FolderOf(path));
+  auto graph = Parse(stream, FolderOf(path), options);
   if (bytes.GetErrno() != 0) return SystemError("read", path, bytes.GetErrno());
   if (!graph.ok()) return graph.status().WithPrefix(path + ": ");
   graph->source = path;
@@ -75,15 +75,15 @@ Result<Graph> Load(const std::string& path) {
 
 }  // namespace
 
-Result<Graph> LoadOnnx(const std::string& path) {
-  return Guarded([&] { return Load(path); });
+Result<Graph> LoadOnnx(const std::string& path, const LoadOptions& options) {
+  return Guarded([&] { return Load(path, options); });
 }
 
-Result<Graph> ParseOnnx(std::span<const std::byte> bytes, const std::string& folder) {
+Result<Graph> ParseOnnx(std::span<const std::byte> bytes, const std::string& folder, const LoadOptions& options) {
   return Guarded([&]() -> Result<Graph> {
     OCTAVO_RETURN_IF_ERROR(CheckSize(static_cast<int64_t>(bytes.size())));
     io::CodedInputStream stream(reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int>(bytes.size()));
-    return Parse(stream, folder);
+    return Parse(stream, folder, options);
   });
 }
 

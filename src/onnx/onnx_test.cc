@@ -451,6 +451,28 @@ TEST(ParseOnnxTest, UnsupportedOpsComeInOneError) {
   }
 }
 
+// For those who only look: what a branch reads from outside is read by its node.
+TEST(ParseOnnxTest, AnyOpIsTakenWhereAsked) {
+  ModelProto model = TinyModel();
+  AddNode(model, "NoSuchOp", {"x"}, {"n1"}, "first");
+  AttributeProto& branch =
+      AddAttribute(AddNode(model, "If", {"x"}, {"n2"}, "branch"), "then_branch", AttributeProto::GRAPH);
+  onnx::NodeProto& inner = *branch.mutable_g()->add_node();
+  inner.set_op_type("Relu");
+  inner.add_input("n1");
+  inner.add_output("inside");
+  const std::string bytes = model.SerializeAsString();
+  const auto span = std::as_bytes(std::span(bytes.data(), bytes.size()));
+  EXPECT_FALSE(ParseOnnx(span, "").ok());
+  const auto graph = ParseOnnx(span, "", {.any_op = true});
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  for (const Node& node : graph->nodes) {
+    if (node.name != "branch") continue;
+    ASSERT_EQ(node.inputs.size(), 2u);
+    EXPECT_EQ(graph->value(node.inputs[1]).name, "n1");
+  }
+}
+
 TEST(ParseOnnxTest, UnsupportedKindsOfDataAreNamed) {
   const auto message = [](const std::function<void(ModelProto&)>& change) {
     const Status status = ErrorAfter(change);

@@ -114,6 +114,47 @@ Status AddActivations(const Graph& graph, const Placement& placement, const Scal
   return {};
 }
 
+// Why a result that is asked to be int8 has no pair; "" where it gets one.
+Result<std::string> AddResult(const Graph& graph, const Node& node, const ScaleSource& source, bool is_unsigned,
+                              const std::vector<std::string>& quantizable, Recipe& recipe) {
+  const ValueId result = node.output(0);
+  const std::string name = result == kNoValue ? "" : graph.value(result).name;
+  if (std::find(quantizable.begin(), quantizable.end(), name) == quantizable.end()) {
+    return std::string("it lies inside a pattern that stays whole, or makes no floats");
+  }
+  if (graph.Uses()[static_cast<size_t>(result)].empty()) return std::string("nobody but the caller reads it");
+  if (!source.Has(name)) return "there is no scale of " + Quote(name);
+  OCTAVO_ASSIGN(const ScaleAndZero scale, source.Of(name, is_unsigned));
+  ActivationRecipe entry;
+  entry.tensor = name;
+  entry.dtype = is_unsigned ? DType::kUInt8 : DType::kInt8;
+  entry.scale = scale.scale;
+  entry.zero_point = scale.zero_point;
+  entry.reason = "its result is asked to be int8";
+  entry.result_of = node.name;
+  for (const ActivationRecipe& other : recipe.activations) {
+    if (other.tensor != name) continue;
+    if (!other.result_of.empty()) return std::string();
+    if (other.scale != entry.scale) return std::string("a reader has it with another scale");
+  }
+  recipe.activations.push_back(std::move(entry));
+  return std::string();
+}
+
+Status AddResults(const Graph& graph, const Policy& policy, const ScaleSource& source, bool is_unsigned,
+                  Recipe& recipe) {
+  if (policy.int8_results.empty()) return {};
+  OCTAVO_ASSIGN(const std::vector<std::string> quantizable, QuantizableTensors(graph));
+  for (const std::string& name : policy.int8_results) {
+    const auto node = std::find_if(graph.nodes.begin(), graph.nodes.end(),
+                                   [&](const Node& n) { return !n.removed && n.name == name; });
+    if (node == graph.nodes.end()) continue;
+    OCTAVO_ASSIGN(const std::string why_not, AddResult(graph, *node, source, is_unsigned, quantizable, recipe));
+    if (!why_not.empty()) recipe.notes.push_back(fmt::format("the result of {} is not int8: {}", Quote(name), why_not));
+  }
+  return {};
+}
+
 Status AddWeights(const Graph& graph, const Placement& placement, int limit, Recipe& recipe) {
   for (const Placement::Weight& weight : placement.weights) {
     const Node& node = graph.node(weight.node);
@@ -140,6 +181,7 @@ Result<Recipe> DecideWith(const Graph& prepared, const ScaleSource& source, cons
   AddHalfNodes(prepared, policy, recipe);
   const bool is_unsigned = target->unsigned_activations && !always_signed && policy.preset.empty();
   OCTAVO_RETURN_IF_ERROR(AddActivations(prepared, placement, source, is_unsigned, recipe));
+  OCTAVO_RETURN_IF_ERROR(AddResults(prepared, policy, source, is_unsigned, recipe));
   OCTAVO_RETURN_IF_ERROR(AddWeights(prepared, placement, target->weight_limit, recipe));
   return recipe;
 }

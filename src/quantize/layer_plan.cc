@@ -50,7 +50,7 @@ class LayerPlanner {
     auto types = ParseLayerOutputTypes(constraints.output_types);
     if (!types.ok()) return types.status().WithPrefix("layer output types: ");
     ApplyPrecisions(*precisions);
-    ReportOutputTypes(*types);
+    ApplyOutputTypes(*types);
     if (constraints.half_rest) FindRest();
     return std::move(plan_);
   }
@@ -173,25 +173,49 @@ class LayerPlanner {
     });
   }
 
-  // Types of tensors follow from Casts and Q/DQ; what asks for the type that a float result has anyway is met.
-  void ReportOutputTypes(const std::vector<LayerTypes>& entries) {
+  // int8: a pair behind the node, for every reader. fp16: a node whose precision nobody states computes in float16.
+  // fp32: what a float32 node gives anyway, and what readers of a float16 node see, to the bit.
+  void ApplyOutputTypes(const std::vector<LayerTypes>& entries) {
     if (entries.empty()) return;
     const LayerMatches matches = MatchLayers(entries, names_, version_);
     ReportMatches("layer output type", entries, matches);
-    size_t others = 0;
+    std::vector<std::string> others;
     for (size_t n = 0; n < layers_.size(); ++n) {
       if (matches.entry_of[n] < 0 || layers_[n].node == nullptr || !MakesFloat(*layers_[n].node)) continue;
-      const auto layer = policy_.layers.find(layers_[n].name);
-      const DType computes = layer == policy_.layers.end() ? DType::kFloat32 : layer->second.precision;
-      for (const DType type : entries[static_cast<size_t>(matches.entry_of[n])].types) {
-        if (type != (computes == DType::kFloat16 ? DType::kFloat16 : DType::kFloat32)) ++others;
+      const LayerTypes& entry = entries[static_cast<size_t>(matches.entry_of[n])];
+      if (!ApplyOutputType(*layers_[n].node, entry.types.front(), entry.layer == layers_[n].name) ||
+          entry.types.size() > 1) {
+        others.push_back(layers_[n].name);
       }
     }
-    if (others == 0) return;
+    if (others.empty()) return;
+    constexpr size_t kNamed = 5;
+    std::string names;
+    for (size_t i = 0; i < std::min(others.size(), kNamed); ++i) names += (i > 0 ? ", " : "") + Quote(others[i]);
+    if (others.size() > kNamed) names += ", ...";
     Note(
-        "{} layer output types are not written: a result is what its node computes in, and int8 where its readers "
-        "quantize it",
-        others);
+        "{} layer output types are not written, as their nodes compute in another float type or have several results: "
+        "{}",
+        others.size(), names);
+  }
+
+  bool ApplyOutputType(const Node& node, DType type, bool is_exact) {
+    const auto layer = policy_.layers.find(node.name);
+    switch (type) {
+      case DType::kFloat32:
+        return true;
+      case DType::kInt8:
+        policy_.int8_results.push_back(node.name);
+        return true;
+      case DType::kFloat16:
+        if (layer != policy_.layers.end()) return layer->second.precision == DType::kFloat16;
+        // An INT8 contraction gives float32, whose rounding to float16 its readers do without.
+        if (IsContraction(node)) return false;
+        ApplyHalf(node, "its result is asked to be fp16", is_exact);
+        return policy_.layers.at(node.name).precision == DType::kFloat16;
+      default:
+        return false;
+    }
   }
 
   void FindRest() {

@@ -111,6 +111,39 @@ TEST_F(TensorRtExportTest, ImplicitAndBackIsTheSame) {
   EXPECT_EQ(second.activations.size(), recipe.activations.size());
 }
 
+TEST_F(TensorRtExportTest, OutputTypesAreWritten) {
+  const std::string relu = residual_.NodeName("Relu", 0), concat = residual_.NodeName("Concat", 0),
+                    last = residual_.NodeName("Conv", 2);
+  LayerConstraints constraints;
+  constraints.output_types = concat + ":int8," + last + ":int8," + relu + ":fp16," + conv_ + ":fp32";
+  ASSERT_TRUE(PlanLayers(residual_.graph, prepared_, constraints, policy_).ok());
+  const Recipe recipe = Decided();
+  size_t results = 0;
+  for (const ActivationRecipe& entry : recipe.activations) {
+    if (entry.result_of.empty()) continue;
+    ++results;
+    EXPECT_EQ(entry.result_of, concat);
+    EXPECT_EQ(entry.scale, cache_.scales.at(residual_.concat));
+    EXPECT_EQ(entry.dtype, DType::kInt8);
+  }
+  EXPECT_EQ(results, 1u);
+  EXPECT_THAT(recipe.notes, Contains(HasSubstr("nobody but the caller reads it")));  // the model's output
+  const auto graph = ApplyRecipe(prepared_, recipe);
+  ASSERT_TRUE(graph.ok()) << graph.status().message();
+  for (const Node& node : graph->nodes) {
+    if (node.name == relu) {
+      EXPECT_EQ(graph->value(node.output(0)).dtype, DType::kFloat16);
+    }
+    if (node.name == conv_) {
+      EXPECT_EQ(graph->value(node.output(0)).dtype, DType::kFloat32);
+    }
+  }
+  // Of a contraction in INT8 float16 is not written, and said so.
+  constraints.output_types = conv_ + ":fp16";
+  EXPECT_THAT(PlanLayers(residual_.graph, prepared_, constraints, policy_)->notes,
+              Contains(HasSubstr("1 layer output types are not written")));
+}
+
 TEST_F(TensorRtExportTest, SaysWhatIsLost) {
   Recipe recipe = Decided();
   recipe.activations[0].dtype = DType::kUInt8;

@@ -181,6 +181,22 @@ class Lint(unittest.TestCase):
         np.testing.assert_array_equal(expected, found)
         self.assertEqual(self.lint("mended.onnx", "--fix", "-o", "again.onnx", "--json", "-").json["fixed"], [])
 
+    def test_ops_that_are_not_known_are_named(self):
+        model = Model()
+        model.op("Swirl", [model.pair("x", "x", zero_point=np.int8(3))], "s", domain="com.example")
+        path = model.save(self.folder / "custom.onnx", [("x", [1, 16, 8, 8])], ["s"], [1, 16, 8, 8])
+        loaded = onnx.load(str(path))
+        loaded.opset_import.append(helper.make_opsetid("com.example", 1))
+        branch = helper.make_graph([helper.make_node("Identity", ["x_dq"], ["inside"])], "b", [],
+                                   [helper.make_tensor_value_info("inside", FLOAT, None)])
+        loaded.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+        loaded.graph.node.append(helper.make_node("If", ["yes"], ["either"], "choice", then_branch=branch, else_branch=branch))
+        onnx.save(loaded, str(path))
+        rules = [f["rule"] for f in self.lint(path, "--json", "-", code=1).json["findings"]]
+        self.assertIn("zero-point", rules)
+        self.assertEqual(rules.count("unknown-op"), 2)
+        self.assertIn("not supported", self.lint(path, "--fix", "-o", "fixed.onnx", code=2).stderr)
+
     def test_files_beside_the_model(self):
         names = [node.name for node in onnx.load(str(ENCODER)).graph.node if node.op_type == "Conv"]
         (self.folder / "other.cache").write_text("TRT-8601-EntropyCalibration2\na: 3c010a14\n")

@@ -1,10 +1,13 @@
-#include "sarif.h"
+// Findings as SARIF 2.1.0, which code hosts and editors show.
+#include <fmt/format.h>
 
 #include <map>
 
+#include "base/json_object.h"
+#include "octavo/lint.h"
 #include "octavo/version.h"
 
-namespace octavo::cli {
+namespace octavo {
 namespace {
 
 constexpr char kSchema[] = "https://json.schemastore.org/sarif-2.1.0.json";
@@ -46,8 +49,7 @@ Json ResultDocument(const std::string& uri, const LintFinding& finding, size_t r
           {"properties", properties}};
 }
 
-}  // namespace
-
+// `path` as a URI reference: what URIs do not take is escaped. Absolute paths become file:// URIs.
 std::string UriOf(const std::string& path) {
   constexpr std::string_view kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~/";
   std::string uri = path.starts_with('/') ? "file://" : "";
@@ -61,7 +63,9 @@ std::string UriOf(const std::string& path) {
   return uri;
 }
 
-Json ToSarif(const std::string& model, const std::vector<LintFinding>& findings) {
+}  // namespace
+
+std::string FormatSarif(const std::string& model, const std::vector<LintFinding>& findings) {
   const std::string uri = UriOf(model);
   Json rules = Json::array(), results = Json::array();
   std::map<std::string, size_t, std::less<>> index;
@@ -74,7 +78,9 @@ Json ToSarif(const std::string& model, const std::vector<LintFinding>& findings)
   const Json run = {{"tool", {{"driver", driver}}},
                     {"artifacts", Json::array({Json{{"location", {{"uri", uri}}}}})},
                     {"results", results}};
-  return {{"$schema", kSchema}, {"version", "2.1.0"}, {"runs", Json::array({run})}};
+  const Json document = {{"$schema", kSchema}, {"version", "2.1.0"}, {"runs", Json::array({run})}};
+  // Names from a model's file may not be UTF-8; what is not is replaced.
+  return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
-}  // namespace octavo::cli
+}  // namespace octavo
