@@ -138,7 +138,9 @@ TEST(Tuning, AFileCannotChangeResults) {
     auto tuning = Tuning::Open(folder / "poisoned");
     ASSERT_TRUE(tuning.ok()) << tuning.status().message();
     ExpectSameBits(RunTuned(graph, input, *tuning).outputs, plain.outputs, kernel);
-    if (kernel == "no such kernel") EXPECT_EQ((*tuning)->measured(), static_cast<int>(keys.size()));
+    if (kernel == "no such kernel") {
+      EXPECT_EQ((*tuning)->measured(), static_cast<int>(keys.size()));
+    }
   }
 }
 
