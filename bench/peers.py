@@ -288,6 +288,8 @@ Made by `make bench BENCH_ARGUMENTS="--precision {args.precision} --write docs/p
 {describe_machine()}; {args.threads} threads; {versions()}.
 {args.rounds} rounds of {args.iterations} iterations, the engines in turns, each in a process of its own; medians. SQNR is \
 that of the worst output against ONNX Runtime's FP32 outputs on the same input. A ratio below 1 means that Octavo is faster.
+[limits.md](limits.md) says how near to the machine's limit the INT8 models run, where the rest of their time goes, and \
+what AVX2 alone gives.
 """]
     for precision, results in tables.items():
         parts.append(f"## {precision.upper()}\n\n{table(results, precision)}\n")
