@@ -62,6 +62,7 @@ MODELS = {
     "nano": ("models/efficientvit-sam-nano-encoder.onnx", lambda picture: sam_input(picture, 256)),
     "vit_s": (".models/vit_s_focus.onnx", lambda picture: imagenet_input(picture, 224)),
     "l0": (".models/l0.onnx", lambda picture: sam_input(picture, 512)),
+    "xl0": (".models/xl0.onnx", lambda picture: sam_input(picture, 1024)),
 }
 DEFAULT_MODELS = "nano,vit_s"
 
