@@ -129,8 +129,8 @@ Json ToJson(const CalibrateFlags& flags, const CalibrateReport& report) {
 }
 
 Result<ExitCode> Stop(const CalibrateFlags& flags, const CalibrateReport& report, size_t total) {
-  fmt::print(stderr, "octavo: stopped after {} of {} samples; the same command with --resume goes on from '{}'\n",
-             report.done, total, flags.checkpoint());
+  PrintNote(fmt::format("stopped after {} of {} samples; the same command with --resume goes on from '{}'", report.done,
+                        total, flags.checkpoint()));
   OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson(ToJson(flags, report)));
   return kInterrupted;
 }

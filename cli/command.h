@@ -32,6 +32,7 @@ void AddCompareCommand(CLI::App& app, Action& action);
 void AddCalibrateCommand(CLI::App& app, Action& action);
 void AddStatsCommand(CLI::App& app, Action& action);
 void AddCheckFp16Command(CLI::App& app, Action& action);
+void AddReportCommand(CLI::App& app, Action& action);
 void AddLintCommand(CLI::App& app, Action& action);
 void AddQuantizeCommand(CLI::App& app, Action& action);
 void AddExportCommand(CLI::App& app, Action& action);

@@ -1,6 +1,7 @@
 #include "octavo/compare.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -18,6 +19,9 @@
 #include "octavo/onnx.h"
 #include "octavo/session.h"
 #include "progress.h"
+#include "report_document.h"
+#include "report_subject.h"
+#include "stopwatch.h"
 
 namespace octavo::cli {
 namespace {
@@ -39,6 +43,7 @@ struct CompareFlags {
   EngineFlags engine;
   ImplicitFlag implicit;
   Report report;
+  ReportFlags page;
 
   SessionOptions OptionsA() const { return engine.ToOptions(); }
   SessionOptions OptionsB() const {
@@ -56,6 +61,14 @@ struct Pair {
   std::string other;    // B's
   size_t a = 0, b = 0;  // positions
   TensorComparison comparison;
+  std::vector<double> by_sample;  // SQNR in dB
+
+  Status Add(const Tensor& reference, const Tensor& output) {
+    OCTAVO_RETURN_IF_ERROR(comparison.Add(reference, output));
+    OCTAVO_ASSIGN(const TensorDifference alone, Compare(reference, output));
+    by_sample.push_back(alone.sqnr_db);
+    return {};
+  }
 };
 
 Result<Session> OpenSession(const std::string& path, const SessionOptions& options) {
@@ -90,11 +103,11 @@ Result<std::vector<Pair>> MatchOutputs(const std::vector<std::string>& a, const 
   std::vector<Pair> pairs;
   for (size_t i = 0; i < a.size(); ++i) {
     const auto found = std::find(b.begin(), b.end(), a[i]);
-    if (found != b.end()) pairs.push_back({a[i], a[i], i, static_cast<size_t>(found - b.begin()), {}});
+    if (found != b.end()) pairs.push_back({a[i], a[i], i, static_cast<size_t>(found - b.begin()), {}, {}});
   }
   if (pairs.empty() && a.size() == b.size()) {
     for (size_t i = 0; i < a.size(); ++i) {
-      pairs.push_back({a[i], b[i], i, i, {}});
+      pairs.push_back({a[i], b[i], i, i, {}, {}});
       notes.push_back(
           fmt::format("output '{}' is compared with B's '{}': names differ, matched by position", a[i], b[i]));
     }
@@ -160,7 +173,7 @@ Status CompareModels(const CompareFlags& flags, const Dataset& data, Session& a,
     OCTAVO_ASSIGN(const auto from_a, RunNamed(a, inputs, flags.a, data.name(i)));
     OCTAVO_ASSIGN(const auto from_b, RunNamed(b, Renamed(inputs, input_names), flags.b, data.name(i)));
     for (Pair& pair : pairs) {
-      const Status status = pair.comparison.Add(from_a[pair.a], from_b[pair.b]);
+      const Status status = pair.Add(from_a[pair.a], from_b[pair.b]);
       if (!status.ok()) return status.WithPrefix(fmt::format("'{}': {}: ", pair.name, data.name(i)));
     }
     progress.Step();
@@ -190,7 +203,7 @@ Result<std::vector<Pair>> MatchFiles(const CompareFlags& flags, const Dataset& d
   for (size_t i = 0; i < outputs.size(); ++i) {
     const std::string file = NpyName(outputs[i]);
     if (fs::exists(folder / file, error)) {
-      pairs.push_back({outputs[i], file, i, 0, {}});
+      pairs.push_back({outputs[i], file, i, 0, {}, {}});
     } else {
       notes.push_back(fmt::format("output '{}' is left out: '{}' is not there", outputs[i], (folder / file).string()));
     }
@@ -211,7 +224,7 @@ Status CompareWithFiles(const CompareFlags& flags, const Dataset& data, Session&
     for (Pair& pair : pairs) {
       const std::string file = (folder / pair.other).string();
       OCTAVO_ASSIGN(const Tensor from_b, LoadNpy(file));
-      const Status status = pair.comparison.Add(from_a[pair.a], from_b);
+      const Status status = pair.Add(from_a[pair.a], from_b);
       if (!status.ok()) return status.WithPrefix(file + ": ");
     }
     progress.Step();
@@ -262,7 +275,7 @@ Result<std::vector<Pair>> CompareChunk(const CompareFlags& flags, const Dataset&
   const size_t first_b = b.output_names().size() - observed.size();
   std::vector<Pair> pairs;
   for (size_t i = 0; i < observed.size(); ++i)
-    pairs.push_back({observed[i], observed[i], first_a + i, first_b + i, {}});
+    pairs.push_back({observed[i], observed[i], first_a + i, first_b + i, {}, {}});
   OCTAVO_RETURN_IF_ERROR(CompareModels(flags, data, a, b, input_names, pairs, progress));
   return pairs;
 }
@@ -362,8 +375,69 @@ Result<Comparison> CompareAll(const CompareFlags& flags) {
   return result;
 }
 
+// Of both models where both can be run. Layers that were compared are B's, in A's order.
+Status WritePage(const CompareFlags& flags, const Comparison& result, bool met, double seconds) {
+  Json report = StartReport("compare", flags.engine.threads, seconds);
+  for (const std::string& note : result.notes) report["notes"].push_back(note);
+  OCTAVO_ASSIGN(Session a, OpenSession(flags.a, flags.OptionsA()));
+  OCTAVO_ASSIGN(const Dataset data, OpenData(flags, a.inputs()));
+  OCTAVO_ASSIGN(const Inputs inputs, data.Load(0));
+  ReportForm before("A: " + Stem(flags.a), flags.a);
+  ReportForm after("B: " + Stem(flags.b.empty() ? flags.outputs_b : flags.b), flags.b);
+  OCTAVO_RETURN_IF_ERROR(TimeForms({{&before, &a}}, inputs));
+  if (!flags.b.empty()) {
+    OCTAVO_ASSIGN(Session b, OpenB(flags, data, flags.OptionsB()));
+    std::vector<std::string> ignored;
+    OCTAVO_ASSIGN(const auto names, MatchInputs(a.inputs(), b.inputs(), ignored));
+    OCTAVO_RETURN_IF_ERROR(TimeForms({{&after, &b}}, Renamed(inputs, names)));
+  }
+  double worst = kIdenticalDb;
+  Json outputs = PairsJson(result.outputs);
+  after.scores.resize(result.samples);
+  for (const Pair& pair : result.outputs) {
+    worst = std::min(worst, pair.comparison.difference().sqnr_db);
+    for (size_t i = 0; i < pair.by_sample.size() && i < after.scores.size(); ++i) {
+      after.scores[i].push_back(pair.by_sample[i]);
+    }
+  }
+  after.sqnr_db = worst;
+  ReportSummary summary;
+  summary.before = &before;
+  summary.after = &after;
+  summary.quality = fmt::format("the worst output is {} against A over {} samples",
+                                worst >= kIdenticalDb ? "identical" : Decibels(worst) + " dB", result.samples);
+  if (flags.min_sqnr) {
+    summary.kept = met;
+    summary.quality += fmt::format("; the goal was {:g} dB", *flags.min_sqnr);
+  } else {
+    summary.verdict = "Compared";
+  }
+  Json subject = {{"name", Stem(flags.b.empty() ? flags.outputs_b : flags.b)}, {"summary", SummaryJson(summary)}};
+  subject["score"] = {{"name", "SQNR"}, {"unit", "dB"}, {"goal", flags.min_sqnr ? Json(*flags.min_sqnr) : Json()}};
+  subject["samples"] = Json::array();
+  for (size_t i = 0; i < result.samples; ++i) subject["samples"].push_back(data.name(i));
+  subject["forms"] = {FormJson(before), FormJson(after)};
+  subject["outputs"] = std::move(outputs);
+  subject["sensitivity"] = {{"what", "noise of the layer's output, over its energy"}};
+  subject["layers"] = Json::array();
+  for (const Pair& pair : result.layers) {
+    const TensorDifference difference = pair.comparison.difference();
+    subject["layers"].push_back({{"node", pair.name},
+                                 {"sensitivity", Finite(std::pow(10.0, -difference.sqnr_db / 10))},
+                                 {"figures",
+                                  {{"SQNR in dB", Finite(difference.sqnr_db)},
+                                   {"worst sample in dB", Finite(difference.min_sqnr_db)},
+                                   {"cosine", Finite(difference.cosine)},
+                                   {"largest error", Finite(difference.max_abs_error)}}}});
+  }
+  report["subjects"].push_back(std::move(subject));
+  return WriteReport(report, flags.page.folder);
+}
+
 Result<ExitCode> CompareCommand(const CompareFlags& flags) {
+  const Stopwatch stopwatch;
   OCTAVO_RETURN_IF_ERROR(CheckFlags(flags));
+  OCTAVO_RETURN_IF_ERROR(flags.page.Check());
   OCTAVO_ASSIGN(const Comparison result, CompareAll(flags));
   for (const std::string& note : result.notes) flags.report.Print("note: {}\n", note);
   if (flags.per_layer) {
@@ -386,6 +460,10 @@ Result<ExitCode> CompareCommand(const CompareFlags& flags) {
   }
   if (flags.per_layer) document["layers"] = PairsJson(result.layers);
   OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson(document));
+  if (!flags.page.folder.empty()) {
+    OCTAVO_RETURN_IF_ERROR(WritePage(flags, result, met, stopwatch.Milliseconds() / 1000));
+    flags.report.Print("report: {}/report.html\n", flags.page.folder);
+  }
   return met ? kDone : kFindings;
 }
 
@@ -420,6 +498,7 @@ void AddCompareCommand(CLI::App& app, Action& action) {
   flags->implicit.AddTo(*command,
                         "Run B in INT8 by the scales of TensorRT's calibration cache; B's file holds no Q/DQ");
   flags->engine.AddTo(*command);
+  flags->page.AddTo(*command, "");
   flags->report.AddFlag(*command);
   command->callback([=, &action] { action = [=] { return CompareCommand(*flags); }; });
 }

@@ -23,12 +23,41 @@ size_t DisplayWidth(const std::string& text) {
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
+bool& LogsJsonFlag() {
+  static bool logs_json = false;
+  return logs_json;
+}
+
 }  // namespace
 
-void PrintError(const std::string& message) { std::fprintf(stderr, "octavo: error: %s\n", OneLine(message).c_str()); }
+bool LogsJson() { return LogsJsonFlag(); }
+void SetLogsJson(bool logs_json) { LogsJsonFlag() = logs_json; }
+
+void LogLine(const Json& object) {
+  const std::string text = object.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
+  std::fwrite(text.data(), 1, text.size(), stderr);
+  std::fflush(stderr);
+}
+
+void PrintError(const std::string& message) {
+  if (LogsJson()) return LogLine({{"event", "error"}, {"message", message}});
+  std::fprintf(stderr, "octavo: error: %s\n", OneLine(message).c_str());
+}
+
+void PrintNote(const std::string& message) {
+  if (LogsJson()) return LogLine({{"event", "note"}, {"message", message}});
+  std::fprintf(stderr, "octavo: %s\n", OneLine(message).c_str());
+}
 
 void PrintWarning(const std::string& message) {
+  if (LogsJson()) return LogLine({{"event", "warning"}, {"message", message}});
   std::fprintf(stderr, "octavo: warning: %s\n", OneLine(message).c_str());
+}
+
+std::FILE* Report::stream() const {
+  if (json_ != "-" && !yields_) return stdout;
+  static std::FILE* const nowhere = std::fopen("/dev/null", "w");
+  return LogsJson() && nowhere != nullptr ? nowhere : stderr;
 }
 
 void Report::AddFlag(CLI::App& command) {

@@ -16,16 +16,25 @@ namespace octavo::cli {
 // Keys stay in the order in which they are set.
 using Json = nlohmann::ordered_json;
 
+// --log json: what goes to standard error is one JSON object a line, and nothing else.
+bool LogsJson();
+void SetLogsJson(bool logs_json);
+// One line of standard error.
+void LogLine(const Json& object);
+
 // "octavo: error: ..." on one line of standard error, whatever `message` holds.
 void PrintError(const std::string& message);
 void PrintWarning(const std::string& message);
+// "octavo: ...": neither an error nor a warning.
+void PrintNote(const std::string& message);
 
 // Where a command's results go: human text to standard output, or to standard error when JSON has taken that.
 class Report {
  public:
   // Adds --json FILE|- to the command.
   void AddFlag(CLI::App& command);
-  std::FILE* stream() const { return json_ == "-" || yields_ ? stderr : stdout; }
+  // Text for people has no place among lines of JSON: with --log json it is dropped where it would meet them.
+  std::FILE* stream() const;
   bool takes_standard_output() const { return json_ == "-"; }
   // Another document of the command's goes to standard output.
   void YieldStandardOutput() { yields_ = true; }

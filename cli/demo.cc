@@ -1,8 +1,12 @@
 // What INT8 does to the masks of the embedded models, from calibration to pictures side by side.
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <memory>
+#include <numeric>
+#include <optional>
 
+#include "calibration_run.h"
 #include "command.h"
 #include "console.h"
 #include "data_flags.h"
@@ -17,7 +21,10 @@
 #include "octavo/segment.h"
 #include "octavo/session.h"
 #include "progress.h"
+#include "report_document.h"
+#include "report_subject.h"
 #include "stopwatch.h"
+#include "task_flags.h"
 
 namespace octavo::cli {
 namespace {
@@ -44,7 +51,17 @@ struct Variant {
   Tensor embeddings;
   std::vector<SegmentedMask> masks;
   std::vector<double> times;
+  std::vector<double> ious;  // of each box's mask, with FP32's
   double sqnr_db = kIdenticalDb, mean_iou = 1, worst_iou = 1;
+};
+
+// One encoder in all its forms, and how the last one came about.
+struct Encoder {
+  std::vector<Variant> variants;
+  Graph prepared;
+  Recipe recipe;
+  std::string recipe_path;
+  std::optional<Stats> stats;  // of what the recipe rewrites
 };
 
 Image Crop(const Image& image, int x, int y, int width, int height) {
@@ -87,8 +104,8 @@ Result<std::unique_ptr<Session>> OpenSession(Graph graph, const DemoFlags& flags
   return std::make_unique<Session>(std::move(session));
 }
 
-Result<std::vector<Variant>> MakeVariants(const DemoFlags& flags, const std::string& model, const std::string& name,
-                                          const std::string& crops) {
+Result<Encoder> MakeVariants(const DemoFlags& flags, const std::string& model, const std::string& name,
+                             const std::string& crops) {
   OCTAVO_ASSIGN(const std::string path, FindDataFile(name));
   OCTAVO_ASSIGN(Graph graph, LoadOnnx(path));
   OCTAVO_ASSIGN(const Dataset data, OpenDataset(crops, "sam", InputValues(graph)));
@@ -96,9 +113,14 @@ Result<std::vector<Variant>> MakeVariants(const DemoFlags& flags, const std::str
   OCTAVO_ASSIGN(const Graph prepared, PrepareForQuantization(std::move(graph), dims));
   CalibrateOptions options;
   options.threads = flags.threads;
+  std::optional<SweepProgress> calibrating(std::in_place, model + ": calibrating", "samples");
+  options.progress = [&](size_t done, size_t total) { (*calibrating)(done, total); };
   OCTAVO_ASSIGN(const CalibrateReport report, Calibrate(prepared, data, options));
+  calibrating.reset();
 
-  std::vector<Variant> variants(3);
+  Encoder encoder;
+  std::vector<Variant>& variants = encoder.variants;
+  variants.resize(3);
   variants[0].form = "FP32";
   variants[0].path = path;
   OCTAVO_ASSIGN(variants[0].session, OpenSession(prepared, flags));
@@ -110,8 +132,16 @@ Result<std::vector<Variant>> MakeVariants(const DemoFlags& flags, const std::str
   RemedyOptions remedies;
   remedies.threads = flags.threads;
   remedies.samples = 6;
+  std::unique_ptr<Progress> trying;
+  remedies.progress = [&](size_t done, size_t total, std::string_view) {
+    if (trying == nullptr) {
+      trying = std::make_unique<Progress>(model + ": trying remedies", static_cast<int64_t>(total), "remedies");
+    }
+    if (done > 0) trying->Step();
+  };
   OCTAVO_ASSIGN(const Recipe naive_recipe, Decide(prepared, report.stats, naive));
   OCTAVO_ASSIGN(const RemedyOutcome outcome, DecideWithRemedies(prepared, report.stats, data, careful, remedies));
+  trying.reset();
   const std::array<const Recipe*, 2> recipes = {&naive_recipe, &outcome.recipe};
   for (size_t i = 0; i < recipes.size(); ++i) {
     Variant& variant = variants[i + 1];
@@ -122,7 +152,12 @@ Result<std::vector<Variant>> MakeVariants(const DemoFlags& flags, const std::str
     OCTAVO_ASSIGN(variant.session, OpenSession(std::move(quantized), flags));
   }
   for (Variant& variant : variants) variant.model = model;
-  return variants;
+  encoder.recipe_path = variants.back().path + ".recipe.json";
+  OCTAVO_RETURN_IF_ERROR(SaveRecipe(outcome.recipe, encoder.recipe_path));
+  OCTAVO_ASSIGN(encoder.stats, StatsForReport(prepared, outcome.recipe, &report.stats, &data, flags.threads));
+  encoder.recipe = outcome.recipe;
+  encoder.prepared = prepared;
+  return encoder;
 }
 
 SegmentModel ModelOf(Session& session) {
@@ -145,6 +180,7 @@ Status Judge(const Image& picture, const std::vector<Prompt>& prompts, Session& 
       OCTAVO_ASSIGN(const double iou, MaskIou(variants[0].masks[i].mask, variant.masks[i].mask));
       variant.mean_iou += iou / static_cast<double>(variant.masks.size());
       variant.worst_iou = std::min(variant.worst_iou, iou);
+      variant.ious.push_back(iou);
     }
   }
   return {};
@@ -164,6 +200,65 @@ Status Time(const Image& picture, std::vector<Variant>& variants) {
   return {};
 }
 
+// What the report says of one encoder.
+Result<Json> SubjectOf(const Encoder& encoder, const std::string& picture_path, const std::string& decoder_path,
+                       const std::vector<Prompt>& prompts, Json& report) {
+  std::vector<ReportForm> forms;
+  std::vector<RunningForm> running;
+  forms.reserve(encoder.variants.size());
+  OCTAVO_ASSIGN(const Image picture, LoadImage(picture_path));
+  const Session& first = *encoder.variants.front().session;
+  OCTAVO_ASSIGN(const Tensor input, SamPreprocess(picture, static_cast<int>(first.inputs()[0].dims[2])));
+  for (const Variant& variant : encoder.variants) {
+    forms.emplace_back(variant.form, variant.path);
+    running.push_back({&forms.back(), variant.session.get()});
+  }
+  OCTAVO_RETURN_IF_ERROR(TimeForms(running, {{first.inputs()[0].name, input}}));
+  for (size_t i = 0; i < forms.size(); ++i) {
+    const Variant& variant = encoder.variants[i];
+    forms[i].milliseconds = variant.times;
+    if (i == 0) continue;
+    forms[i].score = variant.mean_iou;
+    forms[i].sqnr_db = variant.sqnr_db;
+    forms[i].scores = {variant.ious};
+  }
+  const Variant& octavo = encoder.variants.back();
+  ReportSummary summary;
+  summary.before = &forms.front();
+  summary.after = &forms.back();
+  summary.kept = octavo.mean_iou >= kKeptScore;
+  summary.quality = fmt::format(
+      "the masks of {} boxes in a picture that did not calibrate have a mean IoU of {:.3f} with FP32's, the worst "
+      "{:.3f}; naive INT8 has {:.3f}, and {:g} counts as kept",
+      prompts.size(), octavo.mean_iou, octavo.worst_iou, encoder.variants[1].mean_iou, kKeptScore);
+  Json subject = {{"name", octavo.model}, {"summary", SummaryJson(summary)}};
+  subject["score"] = {{"name", "mask IoU"}, {"unit", ""}, {"task", "segment"}};
+  subject["samples"] = {std::filesystem::path(picture_path).filename().string()};
+  subject["forms"] = Json::array();
+  for (const ReportForm& form : forms) subject["forms"].push_back(FormJson(form));
+  OCTAVO_RETURN_IF_ERROR(PutLayers({encoder.prepared, encoder.recipe, encoder.stats ? &*encoder.stats : nullptr,
+                                    &forms.front(), &forms.back(), nullptr},
+                                   subject));
+  PutRecipe(encoder.recipe, encoder.recipe_path, subject);
+  std::vector<size_t> order(prompts.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return octavo.ious[a] < octavo.ious[b]; });
+  std::vector<ShownQuestion> questions;
+  for (const size_t i : order) {
+    ShownQuestion question{subject["samples"][0], picture_path, prompts[i], {}};
+    for (const Variant& variant : encoder.variants) {
+      question.masks.emplace_back(variant.form, variant.masks[i].mask);
+    }
+    questions.push_back(std::move(question));
+  }
+  OCTAVO_RETURN_IF_ERROR(PutPictures(questions, report, subject));
+  TaskFlags task;
+  task.task = "segment";
+  task.decoder = decoder_path;
+  subject["live"] = task.Live(encoder.variants.front().path, octavo.path);
+  return subject;
+}
+
 // Rows of pictures of one size.
 Image SideBySide(const std::vector<std::vector<Image>>& rows) {
   const int w = rows[0][0].width, h = rows[0][0].height;
@@ -181,10 +276,10 @@ Image SideBySide(const std::vector<std::vector<Image>>& rows) {
   return sheet;
 }
 
-void PrintVariants(const Report& report, const std::vector<std::vector<Variant>>& models) {
+void PrintVariants(const Report& report, const std::vector<Encoder>& models) {
   Table table("llrrrrr", {"encoder", "form", "mask IoU", "worst", "SQNR dB", "ms", "MB"});
-  for (const auto& variants : models) {
-    for (const Variant& v : variants) {
+  for (const Encoder& encoder : models) {
+    for (const Variant& v : encoder.variants) {
       const bool same = v.sqnr_db >= kIdenticalDb;
       table.AddRow({v.model, v.form, fmt::format("{:.3f}", v.mean_iou), fmt::format("{:.3f}", v.worst_iou),
                     same ? "-" : fmt::format("{:.1f}", v.sqnr_db),
@@ -195,10 +290,10 @@ void PrintVariants(const Report& report, const std::vector<std::vector<Variant>>
   table.Print(report.stream());
 }
 
-Json VariantsJson(const std::vector<std::vector<Variant>>& models) {
+Json VariantsJson(const std::vector<Encoder>& models) {
   Json rows = Json::array();
-  for (const auto& variants : models) {
-    for (const Variant& v : variants) {
+  for (const Encoder& encoder : models) {
+    for (const Variant& v : encoder.variants) {
       rows.push_back({{"encoder", v.model},
                       {"form", v.form},
                       {"file", v.path},
@@ -214,6 +309,7 @@ Json VariantsJson(const std::vector<std::vector<Variant>>& models) {
 }
 
 Result<ExitCode> RunDemo(const DemoFlags& flags) {
+  const Stopwatch stopwatch;
   OCTAVO_RETURN_IF_ERROR(MakeFolder(flags.folder));
   const std::string crops = flags.folder + "/calibration";
   OCTAVO_RETURN_IF_ERROR(WriteCrops(crops));
@@ -228,21 +324,19 @@ Result<ExitCode> RunDemo(const DemoFlags& flags) {
   const std::array<std::pair<const char*, const char*>, 2> encoders = {
       {{"plain", "models/efficientvit-sam-nano-encoder.onnx"},
        {"hard", "models/efficientvit-sam-nano-hard-encoder.onnx"}}};
-  std::vector<std::vector<Variant>> models;
+  std::vector<Encoder> models;
   std::vector<std::vector<Image>> pictures;
-  Progress progress("quantizing and judging", static_cast<int64_t>(encoders.size()));
   for (const auto& [model, path] : encoders) {
-    OCTAVO_ASSIGN(std::vector<Variant> variants, MakeVariants(flags, model, path, crops));
-    OCTAVO_RETURN_IF_ERROR(Judge(picture, prompts, *decoder, variants));
-    OCTAVO_RETURN_IF_ERROR(Time(picture, variants));
+    OCTAVO_ASSIGN(Encoder encoder, MakeVariants(flags, model, path, crops));
+    OCTAVO_RETURN_IF_ERROR(Judge(picture, prompts, *decoder, encoder.variants));
+    OCTAVO_RETURN_IF_ERROR(Time(picture, encoder.variants));
     std::vector<Image> row;
-    for (const Variant& variant : variants) {
+    for (const Variant& variant : encoder.variants) {
       OCTAVO_ASSIGN(Image overlay, DrawOverlay(picture, variant.masks, prompts));
       row.push_back(std::move(overlay));
     }
     pictures.push_back(std::move(row));
-    models.push_back(std::move(variants));
-    progress.Step();
+    models.push_back(std::move(encoder));
   }
   const std::string sheet = flags.folder + "/overlays.png";
   OCTAVO_RETURN_IF_ERROR(SavePng(sheet, SideBySide(pictures)));
@@ -254,7 +348,15 @@ Result<ExitCode> RunDemo(const DemoFlags& flags) {
       "\nTop: the plain encoder; bottom: the same function with outlier channels.\n"
       "Left to right: FP32, naive INT8 (as TensorRT 8 by itself), Octavo INT8\n{}\n",
       sheet);
-  OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson({{"overlays", sheet}, {"results", VariantsJson(models)}}));
+  Json report = StartReport("demo", flags.threads, stopwatch.Milliseconds() / 1000);
+  for (const Encoder& encoder : models) {
+    OCTAVO_ASSIGN(Json subject, SubjectOf(encoder, picture_path, decoder_path, prompts, report));
+    report["subjects"].push_back(std::move(subject));
+  }
+  OCTAVO_RETURN_IF_ERROR(WriteReport(report, flags.folder));
+  flags.report.Print("{}/report.html\n", flags.folder);
+  OCTAVO_RETURN_IF_ERROR(flags.report.WriteJson(
+      {{"overlays", sheet}, {"report", flags.folder + "/report.html"}, {"results", VariantsJson(models)}}));
   return kDone;
 }
 

@@ -11,6 +11,7 @@
 #include "octavo/edit_distance.h"
 #include "octavo/session.h"
 #include "octavo/version.h"
+#include "report_document.h"
 
 namespace octavo::cli {
 namespace {
@@ -123,6 +124,7 @@ int Main(int argc, char** argv) {
   AddCheckFp16Command(app, action);
   AddSensitivityCommand(app, action);
   AddQuantizeCommand(app, action);
+  AddReportCommand(app, action);
   AddLintCommand(app, action);
   AddExportCommand(app, action);
   AddResaveCommand(app, action);
@@ -149,6 +151,13 @@ CLI::App* AddSubcommand(CLI::App& app, const std::string& name, const std::strin
   std::string footer = "EXAMPLES";
   for (const std::string& example : examples) footer += "\n  " + example;
   command->footer(footer);
+  command
+      ->add_option_function<std::string>(
+          "--log", [](const std::string& form) { SetLogsJson(form == "json"); },
+          "How progress, warnings and errors are told on standard error (default: text)")
+      ->type_name("text|json")
+      ->check(CLI::IsMember({"text", "json"}))
+      ->trigger_on_parse();
   return command;
 }
 
@@ -165,6 +174,7 @@ void LimitSpinning(char** argv) {
 
 int main(int argc, char** argv) {
   octavo::cli::LimitSpinning(argv);
+  octavo::cli::RememberCommandLine(argc, argv);
   try {
     return octavo::cli::Main(argc, argv);
   } catch (const std::exception& error) {

@@ -1,5 +1,6 @@
 // Progress of anything that takes longer than two seconds: a bar with the time left on a terminal, a line per 10 %
-// elsewhere. Always on standard error.
+// elsewhere. With --log json every phase tells its beginning, its end and at most ten steps a second, one object a
+// line. Always on standard error.
 #pragma once
 
 #include <chrono>
@@ -23,6 +24,7 @@ class Progress {
 
  private:
   void Draw(double elapsed);
+  void Log(double elapsed);
   void PrintLine(double elapsed);
   // "12/128, 3.4 samples/s, 0:35 left"
   std::string Numbers(double elapsed) const;
@@ -33,6 +35,7 @@ class Progress {
   int64_t done_before_;
   int64_t done_;
   int64_t tenths_shown_ = 0;
+  double logged_ = 0;  // when, in seconds since the start
   bool on_terminal_;
   bool drawn_ = false;
   std::chrono::steady_clock::time_point start_;

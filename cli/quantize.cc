@@ -21,7 +21,9 @@
 #include "octavo/task.h"
 #include "octavo/text_file.h"
 #include "progress.h"
+#include "quantize_page.h"
 #include "quantize_report.h"
+#include "report_document.h"
 #include "scale_sources.h"
 #include "split_flags.h"
 #include "stopwatch.h"
@@ -52,9 +54,11 @@ struct QuantizeFlags {
   int threads = 0;
   std::string output, recipe_out, cache_out;
   Report report;
+  ReportFlags page;
 
   int sources() const { return static_cast<int>(!split.data.empty()) + scales.count(); }
   bool NeedsJudge() const { return task.named() || keep.wanted(); }
+  std::string PageFolder() const { return page.folder.empty() ? output + ".report" : page.folder; }
   std::string RecipePath() const { return recipe_out.empty() ? output + ".recipe.json" : recipe_out; }
 };
 
@@ -81,6 +85,7 @@ std::string WhyNoRemedies(const QuantizeFlags& flags) {
 Status CheckFlags(const QuantizeFlags& flags) {
   OCTAVO_RETURN_IF_ERROR(flags.task.Check());
   OCTAVO_RETURN_IF_ERROR(flags.keep.Check());
+  OCTAVO_RETURN_IF_ERROR(flags.page.Check());
   if (flags.keep.wanted() && flags.split.data.empty()) {
     return InvalidArgument("--keep needs --data: samples to calibrate on and others to judge by");
   }
@@ -226,10 +231,10 @@ Result<std::unique_ptr<Judge>> OpenJudge(const QuantizeFlags& flags, const Sourc
 }
 
 // The search, on top of what was decided; its statistics are of the rewritten model, whose scales the recipe has.
-Result<KeepResult> Search(const QuantizeFlags& flags, const Sources& sources, const Recipe& recipe,
-                          const Judge& judge) {
+Result<KeepResult> Search(const QuantizeFlags& flags, const Sources& sources, const Recipe& recipe, const Judge& judge,
+                          Stats& stats) {
   OCTAVO_ASSIGN(const Graph rewritten, RewriteWithoutBiases(sources.prepared, recipe));
-  OCTAVO_ASSIGN(const Stats stats, CalibrateWithProgress(rewritten, *sources.data, flags.threads, flags.memory));
+  OCTAVO_ASSIGN(stats, CalibrateWithProgress(rewritten, *sources.data, flags.threads, flags.memory));
   return RunKeep(flags.keep, sources.prepared, recipe, stats, judge, flags.policy.target);
 }
 
@@ -240,8 +245,8 @@ Result<Session> Open(Graph graph, int threads) {
 }
 
 // The quantized model's outputs against the float one's, each run by Octavo's engine.
-Result<std::vector<OutputScore>> Measure(const Graph& prepared, Session& quantized, const Dataset& samples,
-                                         int threads) {
+Status Measure(const Graph& prepared, Session& quantized, const Dataset& samples, int threads,
+               QuantizeOutcome& outcome) {
   OCTAVO_ASSIGN(Session reference, Open(prepared, threads));
   const std::vector<std::string>& names = reference.output_names();
   std::vector<TensorComparison> comparisons(names.size());
@@ -250,12 +255,18 @@ Result<std::vector<OutputScore>> Measure(const Graph& prepared, Session& quantiz
     OCTAVO_ASSIGN(const auto inputs, samples.Load(i));
     OCTAVO_ASSIGN(const auto expected, reference.Run(inputs));
     OCTAVO_ASSIGN(const auto found, quantized.Run(inputs));
-    for (size_t k = 0; k < names.size(); ++k) OCTAVO_RETURN_IF_ERROR(comparisons[k].Add(expected[k], found[k]));
+    double worst = kIdenticalDb;
+    for (size_t k = 0; k < names.size(); ++k) {
+      OCTAVO_RETURN_IF_ERROR(comparisons[k].Add(expected[k], found[k]));
+      OCTAVO_ASSIGN(const TensorDifference alone, Compare(expected[k], found[k]));
+      worst = std::min(worst, alone.sqnr_db);
+    }
+    outcome.sample_names.push_back(samples.name(i));
+    outcome.sample_sqnr_db.push_back(worst);
     progress.Step();
   }
-  std::vector<OutputScore> scores;
-  for (size_t k = 0; k < names.size(); ++k) scores.push_back({names[k], comparisons[k].difference()});
-  return scores;
+  for (size_t k = 0; k < names.size(); ++k) outcome.scores.push_back({names[k], comparisons[k].difference()});
+  return {};
 }
 
 Status MeasureOutcome(const QuantizeFlags& flags, const Sources& sources, const Judge* judge, Graph quantized,
@@ -269,8 +280,7 @@ Status MeasureOutcome(const QuantizeFlags& flags, const Sources& sources, const 
   if (judge == nullptr) {
     OCTAVO_ASSIGN(const Dataset samples, flags.task.ToSamples(*sources.judging, sources.model, flags.threads));
     outcome.samples = samples.size();
-    OCTAVO_ASSIGN(outcome.scores, Measure(sources.prepared, session, samples, flags.threads));
-    return {};
+    return Measure(sources.prepared, session, samples, flags.threads, outcome);
   }
   OCTAVO_ASSIGN(outcome.verdict, judge->Score(session));
   outcome.score_name = judge->task().score_name();
@@ -307,13 +317,14 @@ Result<ExitCode> RunQuantize(QuantizeFlags flags) {
   OCTAVO_ASSIGN(Recipe recipe, DecideFrom(flags, sources));
   for (const std::string& note : recipe.notes) PrintWarning(note);
   QuantizeOutcome outcome;
+  std::optional<Stats> rewritten_stats;
   if (flags.keep.wanted()) {
-    OCTAVO_ASSIGN(outcome.kept, Search(flags, sources, recipe, *judge));
+    OCTAVO_ASSIGN(outcome.kept, Search(flags, sources, recipe, *judge, rewritten_stats.emplace()));
     recipe = outcome.kept->outcome.recipe;
   }
   OCTAVO_ASSIGN(Graph quantized, ApplyRecipe(sources.prepared, recipe));
   OCTAVO_RETURN_IF_ERROR(WriteFiles(flags, sources, recipe, quantized, outcome.kept));
-  const Status measured = MeasureOutcome(flags, sources, judge.get(), std::move(quantized), outcome);
+  const Status measured = MeasureOutcome(flags, sources, judge.get(), quantized, outcome);
   if (!measured.ok()) {
     return measured.WithPrefix(fmt::format("'{}' is written, but cannot be measured: ", flags.output));
   }
@@ -321,6 +332,24 @@ Result<ExitCode> RunQuantize(QuantizeFlags flags) {
   PrintQuantizeSummary(flags.report, names, recipe, outcome);
   OCTAVO_RETURN_IF_ERROR(
       flags.report.WriteJson(QuantizeToJson(names, recipe, outcome, stopwatch.Milliseconds() / 1000)));
+  if (!flags.page.none) {
+    const QuantizePage page{.prepared = sources.prepared,
+                            .quantized = quantized,
+                            .recipe = recipe,
+                            .names = names,
+                            .outcome = outcome,
+                            .policy = flags.policy,
+                            .stats = sources.scales.stats ? &*sources.scales.stats : nullptr,
+                            .rewritten_stats = rewritten_stats ? &*rewritten_stats : nullptr,
+                            .data = sources.data ? &*sources.data : nullptr,
+                            .judging = sources.judging && !flags.task.MakesSamples() ? &*sources.judging : nullptr,
+                            .judge = judge.get(),
+                            .live = flags.task.Live(flags.model, flags.output),
+                            .threads = flags.threads,
+                            .seconds = stopwatch.Milliseconds() / 1000};
+    OCTAVO_RETURN_IF_ERROR(WriteQuantizePage(page, flags.PageFolder()));
+    flags.report.Print("report: {}/report.html\n", flags.PageFolder());
+  }
   return outcome.kept && !outcome.kept->outcome.met ? kGoalMissed : kDone;
 }
 
@@ -402,6 +431,7 @@ void AddQuantizeCommand(CLI::App& app, Action& action) {
       ->add_option("--calibration-cache", flags->cache_out,
                    "Write int8 scales of all tensors as TensorRT's calibration cache, too")
       ->type_name("FILE");
+  flags->page.AddTo(*command, "OUT.onnx.report");
   flags->report.AddFlag(*command);
   command->callback([=, &action] { action = [=] { return RunQuantize(*flags); }; });
 }

@@ -23,6 +23,8 @@ struct QuantizeOutcome {
   double int8_macs_share = 0;
   std::vector<OutputScore> scores;  // empty: there were no samples to measure on
   size_t samples = 0;
+  std::vector<std::string> sample_names;  // where no task judged; and the worst output of each
+  std::vector<double> sample_sqnr_db;
   std::optional<Verdict> verdict;
   std::optional<KeepResult> kept;
   std::string score_name, truth_name, note;

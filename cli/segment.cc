@@ -11,9 +11,7 @@
 #include "console.h"
 #include "engine_flags.h"
 #include "model_files.h"
-#include "octavo/onnx.h"
-#include "octavo/session.h"
-#include "stopwatch.h"
+#include "segment_run.h"
 
 namespace octavo::cli {
 namespace {
@@ -100,13 +98,6 @@ std::string Describe(const Prompt& prompt) {
   return text;
 }
 
-Json PromptJson(const Prompt& prompt) {
-  if (prompt.box) return {{"box", {prompt.box->x0, prompt.box->y0, prompt.box->x1, prompt.box->y1}}};
-  Json points = Json::array();
-  for (const Point& point : prompt.points) points.push_back({point.x, point.y, point.label});
-  return {{"points", points}};
-}
-
 // x0, y0, x1, y1 of what is set, the last two exclusive; null when nothing is.
 Json BoundingBox(const Image& mask) {
   int x0 = mask.width, y0 = mask.height, x1 = 0, y1 = 0;
@@ -122,57 +113,10 @@ Json BoundingBox(const Image& mask) {
   return x1 > x0 ? Json{x0, y0, x1, y1} : Json(nullptr);
 }
 
-// A session whose compilation and runs are timed apart.
-struct TimedSession {
-  Session session;
-  double prepare_ms = 0;
-  double run_ms = 0;
-
-  Result<std::vector<Tensor>> Run(const std::map<std::string, Tensor>& inputs) {
-    std::vector<Dims> dims;
-    for (const Value& input : session.inputs()) {
-      const auto given = inputs.find(input.name);
-      if (given == inputs.end()) return InvalidArgument(fmt::format("input '{}' is missing", input.name));
-      dims.push_back(given->second.dims());
-    }
-    Stopwatch stopwatch;
-    OCTAVO_RETURN_IF_ERROR(session.Prepare(dims));
-    prepare_ms += stopwatch.Milliseconds();
-    stopwatch.Restart();
-    auto outputs = session.Run(inputs);
-    run_ms += stopwatch.Milliseconds();
-    return outputs;
-  }
-};
-
-Result<std::shared_ptr<TimedSession>> OpenSession(const std::string& path, const SessionOptions& options) {
-  OCTAVO_ASSIGN(Graph graph, LoadOnnx(path));
-  auto session = Session::Create(std::move(graph), options);
-  if (!session.ok()) return session.status().WithPrefix(path + ": ");
-  return std::make_shared<TimedSession>(TimedSession{std::move(session).value()});
-}
-
-SegmentModel ModelOf(const std::shared_ptr<TimedSession>& timed) {
-  return {timed->session.inputs(), timed->session.output_names(),
-          [timed](const std::map<std::string, Tensor>& inputs) { return timed->Run(inputs); }};
-}
-
-struct Answer {
-  Segmentation segmentation;
-  double encoder_ms = 0, decoder_ms = 0, prepare_ms = 0;
-};
-
-Result<Answer> Compute(const SegmentFlags& flags, const Image& picture, const std::vector<Prompt>& prompts) {
-  OCTAVO_ASSIGN(const auto encoder, OpenSession(flags.encoder, flags.engine.ToOptions()));
-  OCTAVO_ASSIGN(const auto decoder, OpenSession(flags.decoder, flags.engine.ToOptions()));
-  OCTAVO_ASSIGN(Segmenter segmenter, Segmenter::Create(ModelOf(encoder), ModelOf(decoder)));
-  if (Status status = segmenter.Encode(picture); !status.ok()) return status.WithPrefix(flags.encoder + ": ");
-  Answer answer;
-  OCTAVO_ASSIGN(answer.segmentation, segmenter.Predict(prompts));
-  answer.encoder_ms = encoder->run_ms;
-  answer.decoder_ms = decoder->run_ms;
-  answer.prepare_ms = encoder->prepare_ms + decoder->prepare_ms;
-  return answer;
+Result<SegmentAnswer> Compute(const SegmentFlags& flags, const Image& picture, const std::vector<Prompt>& prompts) {
+  OCTAVO_ASSIGN(SegmentPair pair, SegmentPair::Open(flags.encoder, flags.decoder, flags.engine.ToOptions()));
+  OCTAVO_RETURN_IF_ERROR(pair.Encode(picture));
+  return pair.Answer(prompts);
 }
 
 // One prompt: its mask, 0 and 255. Several: 1 for the first prompt's mask, 2 for the second's, ...; later ones on top.
@@ -192,7 +136,7 @@ double AreaShare(const SegmentedMask& mask) {
   return static_cast<double>(mask.area) / (static_cast<double>(mask.mask.width) * mask.mask.height);
 }
 
-void PrintAnswer(const Report& report, const std::vector<Prompt>& prompts, const Answer& answer) {
+void PrintAnswer(const Report& report, const std::vector<Prompt>& prompts, const SegmentAnswer& answer) {
   Table table("rlrr", {"#", "prompt", "predicted IoU", "area"});
   for (size_t i = 0; i < prompts.size(); ++i) {
     const SegmentedMask& mask = answer.segmentation.masks[i];
@@ -204,7 +148,7 @@ void PrintAnswer(const Report& report, const std::vector<Prompt>& prompts, const
 }
 
 Json AnswerJson(const SegmentFlags& flags, const Image& picture, const std::vector<Prompt>& prompts,
-                const Answer& answer) {
+                const SegmentAnswer& answer) {
   Json masks = Json::array();
   for (size_t i = 0; i < prompts.size(); ++i) {
     const SegmentedMask& mask = answer.segmentation.masks[i];
@@ -259,7 +203,7 @@ Result<ExitCode> Segment(SegmentFlags flags) {
   OCTAVO_ASSIGN(const Image picture, LoadImage(flags.picture));
   OCTAVO_RETURN_IF_ERROR(CheckPrompts(flags, prompts, picture));
   OCTAVO_RETURN_IF_ERROR(FillDefaults(flags));
-  OCTAVO_ASSIGN(const Answer answer, Compute(flags, picture, prompts));
+  OCTAVO_ASSIGN(const SegmentAnswer answer, Compute(flags, picture, prompts));
   for (const std::string& warning : answer.segmentation.warnings) PrintWarning(warning);
   OCTAVO_ASSIGN(const Image overlay, DrawOverlay(picture, answer.segmentation.masks, prompts));
   OCTAVO_RETURN_IF_ERROR(SavePng(flags.overlay, overlay));

@@ -1,5 +1,7 @@
 #include "octavo/sensitivity.h"
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 
@@ -13,6 +15,8 @@
 #include "octavo/compare.h"
 #include "octavo/onnx.h"
 #include "octavo/text_file.h"
+#include "report_document.h"
+#include "report_subject.h"
 #include "split_flags.h"
 #include "stop_on_signals.h"
 #include "stopwatch.h"
@@ -42,6 +46,7 @@ struct SensitivityFlags {
   bool resume = false;
   int threads = 0;
   Report report;
+  ReportFlags page;
 
   std::string Checkpoint() const {
     return (output.empty() ? fs::path(model).filename().string() + ".sensitivity" : output) + ".checkpoint";
@@ -159,9 +164,77 @@ void PrintLayers(const SensitivityFlags& flags, const Setup& setup, const Sensit
   if (!note.empty()) flags.report.Print("{}\n", note);
 }
 
+// Hard layers are those that cost the score; where none does, those that cost the outputs most.
+LayerSensitivities ForPage(const SensitivityReport& report, std::string_view score_name) {
+  LayerSensitivities page;
+  const auto lost = [](const LayerSensitivity& layer) { return 1 - layer.alone.front().score; };
+  const bool by_score = std::any_of(report.layers.begin(), report.layers.end(),
+                                    [&](const auto& layer) { return !layer.alone.empty() && lost(layer) > 0; });
+  for (const LayerSensitivity& layer : report.layers) {
+    if (layer.alone.empty()) continue;
+    if (page.what.empty()) {
+      const std::string_view precision = LayerPrecisionName(layer.alone.front().precision);
+      page.what = by_score
+                      ? fmt::format("{} lost with this layer alone in {}", score_name, precision)
+                      : fmt::format("noise of the outputs with this layer alone in {}, over their energy", precision);
+    }
+    page.of[layer.node] = by_score ? std::max(0.0, lost(layer)) : std::pow(10.0, -layer.alone.front().sqnr_db / 10);
+    page.reasons[layer.node] = layer.reason;
+    Json& figures = page.figures[layer.node];
+    for (const PrecisionEffect& effect : layer.alone) {
+      const std::string name(LayerPrecisionName(effect.precision));
+      figures[fmt::format("score with this layer alone in {}", name)] = Finite(effect.score);
+      figures[fmt::format("dB at the outputs with this layer alone in {}", name)] = Finite(effect.sqnr_db);
+    }
+    if (layer.without_sqnr_db != 0) {
+      figures["score with everything else in int8"] = Finite(layer.without_score);
+      figures["dB with everything else in int8"] = Finite(layer.without_sqnr_db);
+    }
+    if (layer.milliseconds_saved != 0) figures["ms saved by int8"] = Finite(layer.milliseconds_saved);
+  }
+  return page;
+}
+
+Status WritePage(const SensitivityFlags& flags, const Setup& setup, const SensitivityReport& found, double seconds) {
+  Json report = StartReport("sensitivity", flags.threads, seconds);
+  ReportForm fp32(kFp32Form, flags.model), int8("everything in INT8");
+  OCTAVO_ASSIGN(const auto fp32_session, OpenForm(setup.prepared, flags.threads));
+  OCTAVO_ASSIGN(Graph quantized, ApplyRecipe(setup.prepared, setup.recipe));
+  OCTAVO_ASSIGN(const auto int8_session, OpenForm(std::move(quantized), flags.threads));
+  OCTAVO_ASSIGN(const auto inputs, setup.judge->Inputs(0));
+  OCTAVO_RETURN_IF_ERROR(TimeForms({{&fp32, fp32_session.get()}, {&int8, int8_session.get()}}, inputs));
+  int8.Take(found.all_quantized);
+  const std::string score_name(setup.judge->task().score_name());
+  const Verdict& v = found.all_quantized;
+  ReportSummary summary;
+  summary.before = &fp32;
+  summary.after = &int8;
+  summary.kept = v.score.mean >= kKeptScore;
+  summary.quality = fmt::format(
+      "{} {:.4f}{} with everything in INT8, over {} questions; {:g} counts as kept", score_name, v.score.mean,
+      v.mean_bound ? fmt::format(" ({})", BoundText(v.mean_bound)) : "", v.score.count, kKeptScore);
+  if (!found.layers.empty()) summary.quality += fmt::format("; the hardest layer is {}", found.layers.front().node);
+  Json subject = {{"name", Stem(flags.model)}, {"summary", SummaryJson(summary)}};
+  subject["score"] = {
+      {"name", score_name}, {"unit", ""}, {"task", flags.task.Name()}, {"note", setup.judge->task().note()}};
+  subject["samples"] = Json::array();
+  for (size_t i = 0; setup.judge->units() == setup.judge->size() && i < setup.judge->size(); ++i) {
+    subject["samples"].push_back(setup.judge->samples().name(i));
+  }
+  subject["forms"] = {FormJson(fp32), FormJson(int8)};
+  const LayerSensitivities sensitivities = ForPage(found, score_name);
+  OCTAVO_RETURN_IF_ERROR(
+      PutLayers({setup.prepared, setup.recipe, &setup.stats, &fp32, &int8, &sensitivities}, subject));
+  PutRecipe(setup.recipe, flags.recipe, subject);
+  OCTAVO_RETURN_IF_ERROR(PutWorstPictures(*setup.judge, v.scores, {{&int8, int8_session.get()}}, report, subject));
+  report["subjects"].push_back(std::move(subject));
+  return WriteReport(report, flags.page.folder);
+}
+
 Result<ExitCode> RunSensitivity(SensitivityFlags flags) {
   const Stopwatch stopwatch;
   OCTAVO_RETURN_IF_ERROR(flags.task.Check());
+  OCTAVO_RETURN_IF_ERROR(flags.page.Check());
   if (flags.split.data.empty())
     return InvalidArgument("--data is missing: a folder of samples to calibrate and judge on");
   OCTAVO_ASSIGN(flags.policy.estimator.estimator, ParseEstimator(flags.estimator));
@@ -174,14 +247,18 @@ Result<ExitCode> RunSensitivity(SensitivityFlags flags) {
   const StopOnSignals signals;
   OCTAVO_ASSIGN(const SensitivityReport report, Measure(flags, setup));
   if (report.stopped) {
-    fmt::print(stderr, "octavo: stopped after {} layers; the same command with --resume goes on from '{}'\n",
-               report.layers.size(), flags.Checkpoint());
+    PrintNote(fmt::format("stopped after {} layers; the same command with --resume goes on from '{}'",
+                          report.layers.size(), flags.Checkpoint()));
     return kInterrupted;
   }
   PrintLayers(flags, setup, report);
   const std::string json = FormatSensitivity(report);
   if (!flags.output.empty()) OCTAVO_RETURN_IF_ERROR(SaveText(flags.output, json));
   if (!flags.csv.empty()) OCTAVO_RETURN_IF_ERROR(SaveText(flags.csv, FormatSensitivityCsv(report)));
+  if (!flags.page.folder.empty()) {
+    OCTAVO_RETURN_IF_ERROR(WritePage(flags, setup, report, stopwatch.Milliseconds() / 1000));
+    flags.report.Print("report: {}/report.html\n", flags.page.folder);
+  }
   Json document = Json::parse(json);
   document["model"] = flags.model;
   document["task"] = flags.task.Name();
@@ -234,6 +311,7 @@ void AddSensitivityCommand(CLI::App& app, Action& action) {
   command->add_option("--threads", flags->threads, "Threads to compute with; 0: every core")
       ->type_name("N")
       ->check(CLI::Range(0, 1024));
+  flags->page.AddTo(*command, "");
   flags->report.AddFlag(*command);
   command->callback([=, &action] { action = [=] { return RunSensitivity(*flags); }; });
 }

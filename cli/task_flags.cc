@@ -7,6 +7,7 @@
 #include <charconv>
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <optional>
 
 #include "calibration_run.h"
@@ -165,6 +166,29 @@ Result<Graph> TaskFlags::LoadDecoder(const std::string& path) const {
   if (!path.empty()) return LoadOnnx(path);
   OCTAVO_ASSIGN(const std::string embedded, FindDataFile(kEmbeddedDecoder));
   return LoadOnnx(embedded);
+}
+
+Json TaskFlags::Live(const std::string& reference, const std::string& candidate) const {
+  if (Name() != "segment") return Json();
+  const auto absolute = [](const std::string& path) {
+    std::error_code error;
+    const std::filesystem::path whole = std::filesystem::absolute(path, error);
+    return error ? path : whole.lexically_normal().string();
+  };
+  if (ForDecoder()) {
+    const std::string both = absolute(encoder);
+    return {{"fp32", {{"encoder", both}, {"decoder", absolute(reference)}}},
+            {"int8", {{"encoder", both}, {"decoder", absolute(candidate)}}}};
+  }
+  std::string first = decoder;
+  if (first.empty()) {
+    const auto found = FindDataFile(kEmbeddedDecoder);
+    if (!found.ok()) return Json();
+    first = *found;
+  }
+  const std::string second = candidate_decoder.empty() ? first : candidate_decoder;
+  return {{"fp32", {{"encoder", absolute(reference)}, {"decoder", absolute(first)}}},
+          {"int8", {{"encoder", absolute(candidate)}, {"decoder", absolute(second)}}}};
 }
 
 Result<SegmentTaskOptions> TaskFlags::SegmentOptions(int threads) const {

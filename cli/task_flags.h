@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "console.h"
 #include "octavo/dataset.h"
 #include "octavo/graph.h"
 #include "octavo/judge.h"
@@ -41,6 +42,10 @@ struct TaskFlags {
   std::string Describe() const;
   // Flags that do not go together, before anything is loaded.
   Status Check() const;
+
+  // What `octavo view` needs to segment pictures with a float encoder and its candidate; null where the task is
+  // another.
+  Json Live(const std::string& reference, const std::string& candidate) const;
 
   // Whether pictures only become the model's samples through an encoder.
   bool MakesSamples() const { return ForDecoder(); }

@@ -13,7 +13,10 @@ packages=(
   libjpeg-dev libspng-dev zlib1g-dev  # pictures, .npz files
   libcli11-dev libfmt-dev nlohmann-json3-dev
 )
-test_packages=(libgtest-dev libgmock-dev python3 python3-venv)
+test_packages=(
+  libgtest-dev libgmock-dev python3 python3-venv
+  chromium fonts-dejavu-core  # pages in a real browser
+)
 
 list_only=false
 for argument in "$@"; do

@@ -47,6 +47,8 @@ Result<Image> LoadImage(const std::string& path);
 // The same from memory; `name` stands for the file in messages.
 Result<Image> DecodeImage(std::span<const std::byte> bytes, const std::string& name);
 
+// A PNG of 1, 3 or 4 channels. Error: kInvalidArgument for a picture whose pixels do not fit its size.
+Result<std::vector<std::byte>> EncodePng(const Image& image);
 // Writes a PNG of 1, 3 or 4 channels; the file appears whole or not at all. Errors: kIo (names the path),
 // kInvalidArgument for a picture whose pixels do not fit its size.
 Status SavePng(const std::string& path, const Image& image);

@@ -87,6 +87,9 @@ class Judge {
   // Of the samples; what bounds rest on.
   size_t units() const;
   int threads() const { return options_.threads; }
+  const Dataset& samples() const { return samples_; }
+  // Task::Show. Error: a sample that is none.
+  Result<std::optional<ShownAnswer>> Show(size_t sample, std::span<const Tensor> outputs) const;
   // The FP32 model's outputs.
   const std::vector<Tensor>& reference(size_t sample) const { return reference_[sample]; }
   Result<std::map<std::string, Tensor>> Inputs(size_t sample) const;

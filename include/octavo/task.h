@@ -89,6 +89,13 @@ struct JointAgreement {
   std::optional<double> whole;  // in [0, 1], one number for all of them, where there is none per sample
 };
 
+// What a model answers about one sample, to be looked at.
+struct ShownAnswer {
+  std::string picture;          // path of what was asked about; "": the masks are not in a picture's pixels
+  std::vector<Prompt> prompts;  // of each mask; empty where none is asked with a prompt
+  std::vector<Image> masks;     // of each question: one channel, 0 and 255 for masks, any grey for maps
+};
+
 // What a model is for. Not thread safe.
 class Task {
  public:
@@ -110,6 +117,10 @@ class Task {
   // Errors: outputs that do not fit those that were learnt.
   virtual Result<Agreement> Judge(size_t sample, std::span<const Tensor> outputs) = 0;
   virtual Result<JointAgreement> Finish() { return JointAgreement(); }
+  // The answer as pictures, about a sample that was learnt; none where the task has nothing to show.
+  virtual Result<std::optional<ShownAnswer>> Show(size_t /*sample*/, std::span<const Tensor> /*outputs*/) {
+    return std::optional<ShownAnswer>();
+  }
   // Samples of one unit depend on each other, units do not: prompts about one picture. Counted from 0 without gaps.
   virtual size_t unit(size_t sample) const { return sample; }
 };

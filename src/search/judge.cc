@@ -124,6 +124,11 @@ size_t Judge::units() const {
   return count;
 }
 
+Result<std::optional<ShownAnswer>> Judge::Show(size_t sample, std::span<const Tensor> outputs) const {
+  if (sample >= size()) return InvalidArgument("no sample " + std::to_string(sample));
+  return task_->Show(sample, outputs);
+}
+
 Result<std::map<std::string, Tensor>> Judge::Inputs(size_t sample) const {
   if (sample < inputs_.size()) return inputs_[sample];
   return samples_.Load(sample);

@@ -19,6 +19,5 @@ Result<Image> DecodeJpeg(std::span<const std::byte> bytes);
 
 bool IsPng(std::span<const std::byte> bytes);
 Result<Image> DecodePng(std::span<const std::byte> bytes);
-Result<std::vector<std::byte>> EncodePng(const Image& image);
 
 }  // namespace octavo

@@ -248,6 +248,21 @@ class SegmentTask : public Task {
     return learned.masks.Judge(answer.masks);
   }
 
+  Result<std::optional<ShownAnswer>> Show(size_t sample, std::span<const Tensor> outputs) override {
+    if (sample >= learned_.size() || outputs.empty()) return InvalidArgument("no embeddings");
+    const Learned& learned = learned_[sample];
+    ShownAnswer shown{pictures_.path(sample), Plain(learned.masks.prompts()), {}};
+    if (!AllFinite(outputs[0])) {
+      shown.masks.assign(shown.prompts.size(), MakeImage(learned.width, learned.height, 1));
+      return std::optional(std::move(shown));
+    }
+    Segmenter& segmenter = candidate_ ? *candidate_ : reference_;
+    OCTAVO_RETURN_IF_ERROR(segmenter.Use(outputs[0], learned.width, learned.height));
+    OCTAVO_ASSIGN(Segmentation answer, segmenter.Predict(shown.prompts));
+    for (SegmentedMask& mask : answer.masks) shown.masks.push_back(std::move(mask.mask));
+    return std::optional(std::move(shown));
+  }
+
  private:
   struct Learned {
     LearnedMasks masks;
@@ -326,6 +341,18 @@ class DecoderTask : public Task {
   }
 
   size_t unit(size_t sample) const override { return units_[sample]; }
+
+  Result<std::optional<ShownAnswer>> Show(size_t sample, std::span<const Tensor> outputs) override {
+    const DecoderSamples::Question& question = samples_.questions[sample];
+    ShownAnswer shown{question.picture, {question.prompt.prompt}, {}};
+    if (!std::all_of(outputs.begin(), outputs.end(), AllFinite)) {
+      shown.masks.push_back(MakeImage(question.width, question.height, 1));
+      return std::optional(std::move(shown));
+    }
+    OCTAVO_ASSIGN(std::vector<SegmentedMask> masks, Masks(sample, outputs));
+    for (SegmentedMask& mask : masks) shown.masks.push_back(std::move(mask.mask));
+    return std::optional(std::move(shown));
+  }
 
  private:
   Result<std::vector<SegmentedMask>> Masks(size_t sample, std::span<const Tensor> outputs) {

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "octavo/task.h"
@@ -56,6 +58,32 @@ class HeatmapTask : public Task {
     if (output_ >= outputs.size()) return InvalidArgument("the candidate gave no map");
     OCTAVO_ASSIGN(const HeatmapAgreement agreement, AgreeOnHeatmap(expected[0], outputs[output_]));
     return Agreement{{agreement.score}, {}, {}};
+  }
+
+  // The map in the reference's range: black is its least value, white its largest.
+  Result<std::optional<ShownAnswer>> Show(size_t sample, std::span<const Tensor> outputs) override {
+    OCTAVO_ASSIGN(const std::span<const Tensor> expected, learned_.Of(sample));
+    if (output_ >= outputs.size()) return InvalidArgument("the candidate gave no map");
+    const Tensor& map = outputs[output_];
+    const Dims& dims = map.dims();
+    const bool is_plane = map.dtype() == DType::kFloat32 && expected[0].dtype() == DType::kFloat32 &&
+                          dims == expected[0].dims() && dims.size() >= 2 && map.size() > 0 &&
+                          dims[dims.size() - 1] * dims[dims.size() - 2] == map.size() &&
+                          dims[dims.size() - 1] <= kMaxImageSide && dims[dims.size() - 2] <= kMaxImageSide;
+    if (!is_plane) return std::optional<ShownAnswer>();
+    const auto reference = expected[0].values<float>();
+    const auto [low, high] = std::minmax_element(reference.begin(), reference.end());
+    const float scale = *high > *low ? 255 / (*high - *low) : 0;
+    ShownAnswer shown;
+    shown.masks.push_back(
+        MakeImage(static_cast<int>(dims[dims.size() - 1]), static_cast<int>(dims[dims.size() - 2]), 1));
+    std::vector<uint8_t>& pixels = shown.masks[0].pixels;
+    const auto values = map.values<float>();
+    for (size_t i = 0; i < pixels.size(); ++i) {
+      const float level = (values[i] - *low) * scale;
+      pixels[i] = level > 0 ? static_cast<uint8_t>(std::lround(std::min(level, 255.0f))) : uint8_t{0};  // NaN: black
+    }
+    return std::optional(std::move(shown));
   }
 
  private:

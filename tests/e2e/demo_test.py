@@ -15,7 +15,7 @@ class Demo(unittest.TestCase):
             report = pathlib.Path(folder, "demo.json")
             outcome = octavo("demo", "-o", folder, "--threads", 1, "--json", report)  # beside other tests: no barriers
             self.assertEqual(outcome.code, 0, str(outcome))
-            overlays = pathlib.Path(outcome.stdout.splitlines()[-1])
+            overlays = pathlib.Path(outcome.stdout.splitlines()[-2])
             self.assertEqual(overlays, pathlib.Path(folder, "overlays.png"))
             self.assertEqual(overlays.read_bytes()[:8], b"\x89PNG\r\n\x1a\n")
             rows = {(row["encoder"], row["form"]): row for row in json.loads(report.read_text())["results"]}
