@@ -213,6 +213,10 @@ class BrowserTest(unittest.TestCase):
         super().setUpClass()
         cls.browser = Browser(CHROMIUM)
         cls.addClassCleanup(cls.browser.close)
+        try:
+            cls.browser.call("Browser.getVersion")
+        except (OSError, TimeoutError, DevToolsError) as error:
+            raise unittest.SkipTest(f"{CHROMIUM} does not start here: {error}") from error
 
     def open(self, url, **options):
         page = self.browser.open(url, **options)
