@@ -123,7 +123,7 @@ second of one session, of batches of {args.batch}, and of {args.threads} streams
 `--isa avx2`, INT8 and FP32 in turns. Without VNNI a product of bytes is summed in pairs of 16 bits, which saturate: weights \
 run in two parts, so that results have the bits that they have on every other machine. Twice the products take what INT8 \
 saves; a kernel that widens to 16 bits, as many products per instruction as FP32 has, or one that keeps the few weights \
-beyond 64 apart, would win it back.
+beyond 64 apart, might win it back; neither has been tried.
 
 | model | INT8 | FP32 | INT8 / FP32 |
 |---|---|---|---|

@@ -182,7 +182,6 @@ class Contraction {
 
  private:
   void ChooseBlocks() {
-    const int64_t row_sums = frame_.out_columns * frame_.out_channels * 4;
     chunk_channels_ = frame_.out_channels;
     if (!depthwise_ && spec_.groups == 1) {
       // At least this many pixels a block, for the weights' sake.
@@ -192,7 +191,22 @@ class Contraction {
         chunk_channels_ /= 2;
       }
     }
-    const int64_t row_bytes = std::max<int64_t>(1, row_sums / frame_.out_channels * chunk_channels_);
+    ChooseRows();
+    if (depthwise_ || spec_.groups > 1 || !frame_.flat) return;
+    // Few rows do not come out even in blocks of 16. Parts of the channels do, where the source that each thread then
+    // reads whole is not larger than what it writes, and each part's weights stay with one thread.
+    const int64_t share = CeilDivide(CeilDivide(frame_.out_rows, rows_per_block_), spec_.threads) * rows_per_block_;
+    const bool uneven = share * spec_.threads > frame_.out_rows + frame_.out_rows / 16;
+    if (!uneven || chunk_channels_ != frame_.out_channels || chunk_channels_ % (32 * spec_.threads) != 0 ||
+        chunk_channels_ / spec_.threads < kMinChannels || frame_.in_channels > frame_.out_channels) {
+      return;
+    }
+    chunk_channels_ /= spec_.threads;
+    ChooseRows();
+  }
+
+  void ChooseRows() {
+    const int64_t row_bytes = std::max<int64_t>(1, frame_.out_columns * 4 * chunk_channels_);
     const int64_t source_row = std::max<int64_t>(1, frame_.row.stride * frame_.source_columns() * frame_.in_channels);
     int64_t rows = std::max<int64_t>(1, std::min(kSumBytes / row_bytes, kSourceBytes / source_row));
     rows = std::min(rows, frame_.out_rows);
