@@ -60,32 +60,9 @@ class SpawnSettings {
   posix_spawnattr_t attributes_;
 };
 
-// A shell that becomes the program of its arguments once it is told to; never, when this process ends before.
+// A shell that becomes the program of its arguments once it is told to; never, when this process ends before. It holds
+// the child's start back until somebody knows of it: a process that is killed between the two would leave it behind.
 constexpr char kGate[] = R"(read -r go && exec "$@" </dev/null)";
-
-// The child's start, held back until somebody knows of it: a process that is killed between the two would leave it
-// behind.
-class Gate {
- public:
-  static Result<Gate> Open() {
-    int ends[2];
-    // A socket and not a pipe: writing to a shell that is gone must not end this process with SIGPIPE.
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return SystemError("open", "a socket", errno);
-    return Gate(FileDescriptor(ends[0]), FileDescriptor(ends[1]));
-  }
-
-  Result<pid_t> Start(const std::vector<std::string>& arguments, int out, int error) const {
-    std::vector<std::string> gated = {"/bin/sh", "-c", kGate, "sh"};
-    gated.insert(gated.end(), arguments.begin(), arguments.end());
-    return StartChild(gated, {theirs_.get(), out, error});
-  }
-
-  void Pass() const { (void)send(ours_.get(), "\n", 1, MSG_NOSIGNAL); }
-
- private:
-  Gate(FileDescriptor ours, FileDescriptor theirs) : ours_(std::move(ours)), theirs_(std::move(theirs)) {}
-  FileDescriptor ours_, theirs_;
-};
 
 struct Pipe {
   FileDescriptor read, write;
@@ -198,14 +175,27 @@ Result<pid_t> StartChild(const std::vector<std::string>& arguments, const ChildS
   return child;
 }
 
+Result<ChildLine> ChildLine::Open() {
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return SystemError("open", "a socket", errno);
+  return ChildLine{FileDescriptor(ends[0]), FileDescriptor(ends[1])};
+}
+
+void SendLine(const FileDescriptor& line, const std::string& text) {
+  const std::string whole = text + "\n";
+  (void)send(line.get(), whole.data(), whole.size(), MSG_NOSIGNAL);
+}
+
 Result<ChildOutcome> RunChild(const std::vector<std::string>& arguments, const ChildLimits& limits,
                               const std::function<void(pid_t)>& started) {
   OCTAVO_ASSIGN(Pipe out, Pipe::Open());
   OCTAVO_ASSIGN(Pipe error, Pipe::Open());
-  OCTAVO_ASSIGN(const Gate gate, Gate::Open());
-  OCTAVO_ASSIGN(const pid_t child, gate.Start(arguments, out.write.get(), error.write.get()));
+  OCTAVO_ASSIGN(const ChildLine gate, ChildLine::Open());
+  std::vector<std::string> gated = {"/bin/sh", "-c", kGate, "sh"};
+  gated.insert(gated.end(), arguments.begin(), arguments.end());
+  OCTAVO_ASSIGN(const pid_t child, StartChild(gated, {gate.theirs.get(), out.write.get(), error.write.get()}));
   if (started) started(child);
-  gate.Pass();
+  SendLine(gate.ours, "");
   return Watch(child, std::move(out), std::move(error), limits).Run();
 }
 

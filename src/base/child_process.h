@@ -23,6 +23,16 @@ struct ChildStreams {
 // signal is blocked or ignored there. The caller waits for it. Error: kIo or kNotFound naming the program.
 Result<pid_t> StartChild(const std::vector<std::string>& arguments, const ChildStreams& streams);
 
+// Two ends of a line to a child. A socket and not a pipe: writing to a child that is gone must not end this process
+// with SIGPIPE.
+struct ChildLine {
+  FileDescriptor ours, theirs;
+
+  static Result<ChildLine> Open();
+};
+// Nothing where the other end is gone.
+void SendLine(const FileDescriptor& line, const std::string& text);
+
 struct ChildLimits {
   std::chrono::milliseconds time{0};
   size_t output_bytes = 0;  // of standard output
@@ -37,8 +47,8 @@ struct ChildOutcome {
 };
 
 // Runs a program to its end; what is left of its process group then, and all of it when it passes a limit, is killed.
-// `started` is told its process group before it begins. Waits for this child alone; a host that ignores SIGCHLD takes its exit code
-// away, which is an error. A program that is not there ends with exit code 127. Errors: kIo.
+// `started` is told its process group before it begins. Waits for this child alone; a host that ignores SIGCHLD takes
+// its exit code away, which is an error. A program that is not there ends with exit code 127. Errors: kIo.
 Result<ChildOutcome> RunChild(const std::vector<std::string>& arguments, const ChildLimits& limits,
                               const std::function<void(pid_t)>& started = {});
 

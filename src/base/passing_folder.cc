@@ -1,7 +1,6 @@
 #include "base/passing_folder.h"
 
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <cerrno>
@@ -32,12 +31,9 @@ Result<PassingFolder> PassingFolder::Create() {
   if (error) return SystemError("find", "a folder for temporary files ($TMPDIR)", error.value());
   if (mkdtemp(pattern.data()) == nullptr) return SystemError("make folder", pattern, errno);
   folder.path_ = pattern;
-  int ends[2];
-  // A socket and not a pipe: writing to a shell that is gone must not end this process with SIGPIPE.
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return SystemError("open", "a socket", errno);
-  folder.line_ = FileDescriptor(ends[0]);
-  const FileDescriptor its_end(ends[1]);
-  OCTAVO_ASSIGN(folder.shell_, StartChild({"/bin/sh", "-c", kGuard, "sh", folder.path_}, {its_end.get(), -1, -1}));
+  OCTAVO_ASSIGN(ChildLine line, ChildLine::Open());
+  folder.line_ = std::move(line.ours);
+  OCTAVO_ASSIGN(folder.shell_, StartChild({"/bin/sh", "-c", kGuard, "sh", folder.path_}, {line.theirs.get(), -1, -1}));
   return folder;
 }
 
@@ -60,9 +56,6 @@ PassingFolder::~PassingFolder() {
   }
 }
 
-void PassingFolder::EndWithUs(pid_t group) const {
-  const std::string line = (group > 0 ? std::to_string(group) : "") + "\n";
-  (void)send(line_.get(), line.data(), line.size(), MSG_NOSIGNAL);
-}
+void PassingFolder::EndWithUs(pid_t group) const { SendLine(line_, group > 0 ? std::to_string(group) : ""); }
 
 }  // namespace octavo

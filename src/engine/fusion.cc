@@ -18,11 +18,6 @@ bool IsAnchor(const Graph& graph, const Node& node) {
          graph.value(node.input(1)).dims.size() >= 2;
 }
 
-// The axis of the output that holds channels: 1 for convolutions, the last for matrix products.
-size_t ChannelAxis(const Node& anchor, const Dims& dims) {
-  return anchor.op == "Conv" || anchor.op == "ConvTranspose" ? 1 : dims.size() - 1;
-}
-
 // Whether `value` is a constant with one element per channel that broadcasts along every other axis of `dims`.
 bool IsPerChannelConstant(const Graph& graph, ValueId value, const Dims& dims, size_t channel_axis) {
   const Value& v = graph.value(value);
@@ -51,17 +46,17 @@ NodeId RoundingPair(const Graph& graph, const std::vector<std::vector<NodeId>>& 
   if (!IsQuantize(quantize) || graph.IsOutput(quantize.output(0))) return kNoNode;
   const std::vector<NodeId>& readers = uses[static_cast<size_t>(quantize.output(0))];
   if (readers.size() != 1 || !IsDequantize(graph.node(readers[0]))) return kNoNode;
-  const Result<QuantizeParams> to = QuantizeParamsOf(graph, quantize),
-                               from = QuantizeParamsOf(graph, graph.node(readers[0]));
-  const bool undoes = to.ok() && from.ok() && to->per_tensor() && SizeOf(to->dtype) == 1 &&
-                      from->scales == to->scales && from->zero_points == to->zero_points;
-  return undoes ? readers[0] : kNoNode;
+  return UndoesQuantize(graph, quantize, graph.node(readers[0])) ? readers[0] : kNoNode;
 }
 
 }  // namespace
 
 bool FusionGroup::rounds() const {
   return std::any_of(post_ops.begin(), post_ops.end(), [](const PostOp& op) { return op.kind == PostOpKind::kRound; });
+}
+
+size_t ChannelAxis(const Node& anchor, size_t rank) {
+  return anchor.op == "Conv" || anchor.op == "ConvTranspose" ? 1 : rank - 1;
 }
 
 bool IsPlainGemm(const Node& gemm) {
@@ -115,7 +110,7 @@ std::vector<FusionGroup> FuseEpilogues(const Graph& graph) {
       if (next.domain.empty() && (next.op == "Add" || next.op == "Mul") && next.inputs.size() == 2) {
         const ValueId other = next.input(0) == group.output ? next.input(1) : next.input(0);
         if (other == group.output) break;
-        const size_t axis = ChannelAxis(anchor, dims);
+        const size_t axis = ChannelAxis(anchor, dims.size());
         if (IsPerChannelConstant(graph, other, dims, axis)) {
           if (next.op == "Add" && !has_bias && group.bias == kNoValue && group.post_ops.empty()) {
             group.bias = other;

@@ -34,6 +34,9 @@ struct FusionGroup {
 // A node belongs to at most one group.
 std::vector<FusionGroup> FuseEpilogues(const Graph& graph);
 
+// The axis of a contraction's output that holds channels: 1 for convolutions, the last for matrix products.
+size_t ChannelAxis(const Node& anchor, size_t rank);
+
 // A Gemm that is a product and a bias: alpha and beta are 1, A is not transposed.
 bool IsPlainGemm(const Node& gemm);
 

@@ -265,7 +265,7 @@ class Matcher {
     const NodeId quantize = ReaderOf(e, "QuantizeLinear"), sum = ReaderOf(e, "ReduceSum");
     if (!HasReaders(e, 2) || quantize == kNoNode || sum == kNoNode || !ReducesLast(sum)) return false;
     const NodeId dequantize = OnlyReaderOf(graph_.node(quantize).output(0), "DequantizeLinear");
-    if (dequantize == kNoNode || !SameParameters(quantize, dequantize)) return false;
+    if (dequantize == kNoNode || !UndoesQuantize(graph_, graph_.node(quantize), graph_.node(dequantize))) return false;
     const ValueId rounded = graph_.node(dequantize).output(0);
     const NodeId product = OnlyReaderOf(rounded, "MatMul");
     if (product == kNoNode || graph_.node(product).input(0) != rounded) return false;
@@ -305,13 +305,6 @@ class Matcher {
     wanted.back() = 1;
     return graph_.value(node.output(0)).dims == wanted;
   }
-  bool SameParameters(NodeId quantize, NodeId dequantize) const {
-    const Result<QuantizeParams> a = QuantizeParamsOf(graph_, graph_.node(quantize)),
-                                 b = QuantizeParamsOf(graph_, graph_.node(dequantize));
-    return a.ok() && b.ok() && a->per_tensor() && b->per_tensor() && SizeOf(a->dtype) == 1 && a->dtype == b->dtype &&
-           a->scales[0] == b->scales[0] && a->zero_points[0] == b->zero_points[0];
-  }
-
   const Graph& graph_;
   const std::vector<std::vector<NodeId>>& uses_;
 };

@@ -782,8 +782,7 @@ class Lowering {
   };
   IntegerOutputs OutputsOf(const FusionGroup& group) const {
     IntegerOutputs result;
-    const std::string& op = graph_.node(group.anchor).op;
-    const size_t axis = op == "Conv" || op == "ConvTranspose" ? 1 : DimsOf(group.output).size() - 1;
+    const size_t axis = ChannelAxis(graph_.node(group.anchor), DimsOf(group.output).size());
     const auto quantized = QuantizedReaders(group.output, axis);
     size_t readers = uses_[static_cast<size_t>(group.output)].size();
     if (graph_.IsOutput(group.output) || readers > quantized.size()) {
@@ -1411,7 +1410,7 @@ class Lowering {
   }
 
   static std::optional<size_t> ChannelAxisOf(const Node& node, const Dims& dims) {
-    if (node.Is("LayerNormalization") || node.op == "LayerNorm") {
+    if (node.op == "LayerNorm") {
       const int64_t axis = WrapAxis(node.Int("axis", -1), static_cast<int64_t>(dims.size()));
       return axis < 0 ? std::nullopt : std::optional<size_t>(static_cast<size_t>(axis));
     }

@@ -119,6 +119,12 @@ Result<QuantizeParams> QuantizeParamsOf(const Graph& graph, const Node& node) {
   return MakeQuantizeParams(node, static_cast<int64_t>(value.dims.size()), value.dtype, scale.constant, zero_point);
 }
 
+bool UndoesQuantize(const Graph& graph, const Node& quantize, const Node& dequantize) {
+  const Result<QuantizeParams> to = QuantizeParamsOf(graph, quantize), from = QuantizeParamsOf(graph, dequantize);
+  return to.ok() && from.ok() && to->per_tensor() && SizeOf(to->dtype) == 1 && to->dtype == from->dtype &&
+         to->scales == from->scales && to->zero_points == from->zero_points;
+}
+
 bool IsWeightDequantize(const Graph& graph, const Node& node, const std::vector<std::vector<NodeId>>& uses) {
   if (!IsDequantize(node) || node.output(0) == kNoValue) return false;
   const Value& integers = graph.value(node.input(0));

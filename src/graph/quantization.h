@@ -35,8 +35,14 @@ Result<QuantizeParams> MakeQuantizeParams(const Node& node, int64_t rank, DType 
 // kInvalidArgument as CheckQuantizeParams.
 Result<QuantizeParams> QuantizeParamsOf(const Graph& graph, const Node& node);
 
+// The lowest value of 8-bit integers.
+constexpr int32_t LowestByte(DType dtype) { return dtype == DType::kInt8 ? -128 : 0; }
+
 bool IsQuantize(const Node& node);
 bool IsDequantize(const Node& node);
+
+// Whether `dequantize`, which reads `quantize`, gives back what that rounded: 8 bits, one constant scale for both.
+bool UndoesQuantize(const Graph& graph, const Node& quantize, const Node& dequantize);
 
 // Whether `node` dequantizes 8-bit constants that a contraction multiplies by (also through view ops): folding it would
 // widen the weights again. `uses` is Graph::Uses().

@@ -37,6 +37,18 @@ void OrderByStride(size_t key, Dims& dims, std::array<Dims, N>& strides) {
   for (Dims& s : strides) permute(s);
 }
 
+template <size_t N>
+class StridedLoop;
+
+// The loop over everything but `axis`, in the order in which the last operand lies.
+template <size_t N>
+StridedLoop<N> LoopOverRows(Dims dims, std::array<Dims, N> strides, size_t axis) {
+  dims.erase(dims.begin() + static_cast<int64_t>(axis));
+  for (Dims& s : strides) s.erase(s.begin() + static_cast<int64_t>(axis));
+  OrderByStride(N - 1, dims, strides);
+  return StridedLoop<N>(dims, strides);
+}
+
 // A nest of loops over `dims` with one stride per operand and loop. Built once at bind time; walking it allocates
 // nothing. Adjacent loops that are one loop for every operand are merged, loops of size 1 dropped.
 template <size_t N>

@@ -118,7 +118,7 @@ class RecipeApplier {
     if (!IsUsableScale(entry.scale)) {
       return InvalidArgument(fmt::format("the scale {} is not a positive normal number", entry.scale));
     }
-    const int low = entry.dtype == DType::kInt8 ? -128 : 0;
+    const int low = LowestByte(entry.dtype);
     if (entry.zero_point >= low && entry.zero_point <= low + 255) return {};
     return InvalidArgument(fmt::format("the zero point {} lies outside of {}", entry.zero_point, NameOf(entry.dtype)));
   }

@@ -234,7 +234,7 @@ class ImplicitMaker {
     float scale = 0;
     bool shifted = false;
     for (size_t c = 0; c < params.scales.size(); ++c) {
-      const int low = params.dtype == DType::kInt8 ? -128 : 0, zero = params.zero_points[c];
+      const int low = LowestByte(params.dtype), zero = params.zero_points[c];
       // int8 with zero point 0 is TensorRT's own: 127 scales up, whatever -128 reaches.
       const bool same = params.dtype == DType::kInt8 && zero == 0;
       const int reach = same ? 127 : std::max(zero - low, low + 255 - zero);

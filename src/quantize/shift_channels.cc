@@ -6,6 +6,7 @@
 
 #include "graph/infer_window.h"
 #include "graph/op_table.h"
+#include "graph/quantization.h"
 #include "quantize/channel_moments.h"
 #include "quantize/contraction_weights.h"
 #include "quantize/scales.h"
@@ -64,7 +65,7 @@ struct Candidate {
 };
 
 Candidate HeldBy(const ActivationRecipe& entry, ValueId tensor) {
-  const int low = entry.dtype == DType::kInt8 ? -128 : 0;
+  const int low = LowestByte(entry.dtype);
   const auto real = [&](int q) { return static_cast<float>(q - entry.zero_point) * entry.scale; };
   return {tensor, 0, {}, real(low), real(low + 255), 0};
 }

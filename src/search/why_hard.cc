@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/quote.h"
+#include "graph/quantization.h"
 #include "octavo/sensitivity.h"
 #include "search/layers.h"
 
@@ -38,7 +39,7 @@ Outlier LargestChannel(const TensorStats& stats) {
 
 // Share of the values that were seen outside of what 8 bits can say.
 double SaturatedShare(const TensorStats& stats, const ActivationRecipe& entry) {
-  const int lowest = entry.dtype == DType::kInt8 ? -128 : 0;
+  const int lowest = LowestByte(entry.dtype);
   const double low = (lowest - entry.zero_point - 0.5) * double{entry.scale};
   const double high = (lowest + 255 - entry.zero_point + 0.5) * double{entry.scale};
   const double width = std::ldexp(1.0, stats.histogram.exponent);

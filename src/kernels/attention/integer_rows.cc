@@ -20,18 +20,18 @@ namespace {
 constexpr FloatTag kTag;
 constexpr hn::CappedTag<float, 1> kOne;
 
-template <class D>
-HWY_INLINE hn::Vec<D> RealOf(D d, const IntegerRow& row, int64_t i) {
-  const hn::RebindToSigned<D> di;
-  const auto sum = hn::Add(hn::Add(hn::LoadU(di, row.sums + i), hn::LoadU(di, row.column + i)), hn::Set(di, row.row));
-  return hn::Mul(hn::ConvertTo(d, sum), hn::Set(d, row.multiplier));
-}
-
 // Sums of products with the term of each column; what belongs to the row cancels in differences.
 template <class D>
 HWY_INLINE hn::Vec<hn::RebindToSigned<D>> SumOf(D, const IntegerRow& row, int64_t i) {
   const hn::RebindToSigned<D> di;
   return hn::Add(hn::LoadU(di, row.sums + i), hn::LoadU(di, row.column + i));
+}
+
+template <class D>
+HWY_INLINE hn::Vec<D> RealOf(D d, const IntegerRow& row, int64_t i) {
+  const hn::RebindToSigned<D> di;
+  const auto sum = hn::Add(SumOf(d, row, i), hn::Set(di, row.row));
+  return hn::Mul(hn::ConvertTo(d, sum), hn::Set(d, row.multiplier));
 }
 
 int32_t LargestSum(const IntegerRow& row) {

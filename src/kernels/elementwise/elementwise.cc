@@ -419,6 +419,16 @@ struct RowQuantizer {
   }
 };
 
+// A row of results in the form that the output has.
+void Store(const RowAccess& access, const float* row, int64_t n, void* to, const RowConversions& conversions,
+           const RowQuantizer& quantizer) {
+  if (SizeOf(access.dtype) == 1) {
+    quantizer.Run(row, to, n, access.dtype);
+  } else {
+    Scatter(access, row, n, to, conversions);
+  }
+}
+
 struct UnaryPlan {
   StridedLoop<2> loop;
   std::array<RowAccess, 2> rows;
@@ -444,11 +454,7 @@ struct UnaryPlan {
       } else {
         fn(source, result, static_cast<size_t>(count), parameters);
       }
-      if (SizeOf(rows[1].dtype) == 1) {
-        quantizer.Run(result, target, count, rows[1].dtype);
-      } else {
-        Scatter(rows[1], result, count, target, conversions);
-      }
+      Store(rows[1], result, count, target, conversions, quantizer);
     }
   }
 
@@ -509,11 +515,7 @@ struct BinaryPlan {
       void* target = rows[2].At(y, i * rows[2].step);
       float* result = rows[2].direct() ? static_cast<float*>(target) : block_y;
       fn(left, right, result, static_cast<size_t>(count));
-      if (SizeOf(rows[2].dtype) == 1) {
-        quantizer.Run(result, target, count, rows[2].dtype);
-      } else {
-        Scatter(rows[2], result, count, target, conversions);
-      }
+      Store(rows[2], result, count, target, conversions, quantizer);
     }
   }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "graph/quantization.h"
 #include "kernels/channel_vector.h"
 #include "kernels/integer/rows_to_bytes.h"
 #include "kernels/parts.h"
@@ -290,7 +291,7 @@ struct GroupNormPlan {
     bytes.factor = tail.factor.empty() ? nullptr : tail.factor.data();
     bytes.scale = tail.scale;
     bytes.zero_point = tail.zero_point;
-    bytes.lowest = y_type == DType::kInt8 ? -128 : 0;
+    bytes.lowest = LowestByte(y_type);
     to_bytes(bytes);
   }
 

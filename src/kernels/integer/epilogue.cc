@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/rounding.h"
+#include "graph/quantization.h"
 #include "kernels/simd/convert.h"
 #include "kernels/simd/targets.h"
 #undef HWY_TARGET_INCLUDE
@@ -106,23 +107,8 @@ void MulRow(const float* a, float* y, int64_t n) {
 template <class D>
 HWY_INLINE int64_t QuantizeWhole(D d, const float* from, uint8_t* to, int64_t begin, int64_t n,
                                  const ByteTerms<D>& terms) {
-  constexpr int kCount = 4;
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  int64_t i = begin;
-  for (; i + kCount * lanes <= n; i += kCount * lanes) {
-    hn::Vec<D> v[kCount];
-    hn::Vec<hn::RebindToUnsigned<D>> q[kCount];
-    for (int k = 0; k < kCount; ++k) v[k] = hn::LoadU(d, from + i + k * lanes);
-    QuantizeToBytes(d, v, terms, q);
-    for (int k = 0; k < kCount; ++k) StoreBytes(d, q[k], to + i + k * lanes);
-  }
-  for (; i + lanes <= n; i += lanes) {
-    const hn::Vec<D> v[1] = {hn::LoadU(d, from + i)};
-    hn::Vec<hn::RebindToUnsigned<D>> q[1];
-    QuantizeToBytes(d, v, terms, q);
-    StoreBytes(d, q[0], to + i);
-  }
-  return i;
+  const auto value = [&](int64_t i) HWY_ATTR { return hn::LoadU(d, from + i); };
+  return QuantizeValues(d, value, to, begin, n, terms);
 }
 
 constexpr int32_t LowestOf(bool is_signed) { return is_signed ? -128 : 0; }
@@ -223,7 +209,7 @@ HWY_INLINE void RunGroup(D d, const FusedBlock& fused, const ByteTerms<D>& tenso
     if constexpr (kForm == Form::kBytes) {
       QuantizeToBytes(d, v, tensor_terms, q);
     } else {
-      const int32_t lowest = LowestOf(fused.output->dtype == DType::kInt8);
+      const int32_t lowest = LowestByte(fused.output->dtype);
       QuantizeToBytes(d, v, ChannelByteTerms(d, fused.output->channels, b.channel_begin + c, lowest), q);
     }
     for (int i = 0; i < kPixels; ++i) {
@@ -237,7 +223,7 @@ void RunFused(const FusedBlock& fused) {
   constexpr int kPixels = kForm == Form::kFloat ? 1 : 4;
   const hn::CappedTag<float, 1> one;
   const EpilogueOutput& output = *fused.output;
-  const int32_t lowest = LowestOf(output.dtype == DType::kInt8);
+  const int32_t lowest = LowestByte(output.dtype);
   const auto terms = MakeByteTerms(kTag, output.scale, output.zero_point, lowest);
   const auto terms_of_one = MakeByteTerms(one, output.scale, output.zero_point, lowest);
   const auto lanes = static_cast<int64_t>(hn::Lanes(kTag));

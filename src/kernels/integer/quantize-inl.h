@@ -64,6 +64,30 @@ HWY_INLINE void StoreBytes(D d, hn::Vec<hn::RebindToUnsigned<D>> q, uint8_t* to)
   hn::StoreU(hn::TruncateTo(bytes, q), bytes, to);
 }
 
+// to[i] for i from `begin` on, as far as whole vectors go: value(i) gives the lanes from i on. Returns where it
+// stopped.
+template <class D, class Value>
+HWY_INLINE int64_t QuantizeValues(D d, const Value& value, uint8_t* to, int64_t begin, int64_t n,
+                                  const ByteTerms<D>& terms) {
+  constexpr int kCount = 4;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = begin;
+  for (; i + kCount * lanes <= n; i += kCount * lanes) {
+    hn::Vec<D> v[kCount];
+    hn::Vec<hn::RebindToUnsigned<D>> q[kCount];
+    for (int k = 0; k < kCount; ++k) v[k] = value(i + k * lanes);
+    QuantizeToBytes(d, v, terms, q);
+    for (int k = 0; k < kCount; ++k) StoreBytes(d, q[k], to + i + k * lanes);
+  }
+  for (; i + lanes <= n; i += lanes) {
+    const hn::Vec<D> v[1] = {value(i)};
+    hn::Vec<hn::RebindToUnsigned<D>> q[1];
+    QuantizeToBytes(d, v, terms, q);
+    StoreBytes(d, q[0], to + i);
+  }
+  return i;
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace octavo
 HWY_AFTER_NAMESPACE();

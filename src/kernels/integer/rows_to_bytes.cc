@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/parallel.h"
+#include "graph/quantization.h"
 #include "kernels/elementwise/elementwise.h"
 #include "kernels/simd/targets.h"
 #include "kernels/strided.h"
@@ -138,7 +139,7 @@ struct ChannelQuantizePlan {
         rows.factor = factor.empty() ? nullptr : factor.data();
         rows.scale = output.scale;
         rows.zero_point = output.zero_point;
-        rows.lowest = output.dtype == DType::kInt8 ? -128 : 0;
+        rows.lowest = LowestByte(output.dtype);
         rows.channels_by = &output.channels;
         run(rows);
       });
@@ -174,12 +175,7 @@ Result<BoundKernel> BindChannelQuantize(const Operand& x, const Operand& y, size
       (!output.channels.empty() && output.channels.scales.size() != count)) {
     return InvalidArgument("factors or scales are not one per channel");
   }
-  Dims dims = x.dims;
-  std::array<Dims, 2> strides{x.strides, y.strides};
-  dims.erase(dims.begin() + static_cast<int64_t>(axis));
-  for (Dims& s : strides) s.erase(s.begin() + static_cast<int64_t>(axis));
-  OrderByStride(1, dims, strides);
-  plan.positions = StridedLoop<2>(dims, strides);
+  plan.positions = LoopOverRows<2>(x.dims, {x.strides, y.strides}, axis);
   plan.run = ChooseRowsToBytes(x.dtype, false, RowsActivation::kNone, !factor.empty(), !output.channels.empty());
   if (plan.run == nullptr) return Unsupported("only float32 and bfloat16 are fast");
   plan.factor = std::move(factor);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "graph/quantization.h"
 #include "kernels/channel_vector.h"
 #include "kernels/copy/transpose.h"
 #include "kernels/parts.h"
@@ -134,30 +135,15 @@ void NormalizeRow(const void* x_data, void* y_data, size_t n, const float* scale
 }
 
 template <typename X, class D>
-HWY_INLINE size_t BytesFrom(D d, const X* x, uint8_t* y, size_t i, size_t n, const float* scale, const float* bias,
-                            const RowMoments& moments, const BytesTail& tail) {
-  constexpr int kCount = 4;
-  const size_t lanes = hn::Lanes(d);
-  const auto terms = MakeByteTerms(d, tail.scale, tail.zero_point, tail.lowest);
-  const auto value = [&](size_t at) HWY_ATTR {
-    const auto normal = hn::MulAdd(hn::Sub(LoadFloats(d, x + at), hn::Set(d, moments.middle)),
+HWY_INLINE int64_t BytesFrom(D d, const X* x, uint8_t* y, int64_t begin, int64_t n, const float* scale,
+                             const float* bias, const RowMoments& moments, const BytesTail& tail) {
+  const auto value = [&](int64_t i) HWY_ATTR {
+    const auto normal = hn::MulAdd(hn::Sub(LoadFloats(d, x + i), hn::Set(d, moments.middle)),
                                    hn::Set(d, moments.factor), hn::Set(d, moments.shift));
-    const auto result = hn::MulAdd(normal, hn::LoadU(d, scale + at), hn::LoadU(d, bias + at));
-    return tail.factor == nullptr ? result : hn::Mul(result, hn::LoadU(d, tail.factor + at));
+    const auto result = hn::MulAdd(normal, hn::LoadU(d, scale + i), hn::LoadU(d, bias + i));
+    return tail.factor == nullptr ? result : hn::Mul(result, hn::LoadU(d, tail.factor + i));
   };
-  for (; i + kCount * lanes <= n; i += kCount * lanes) {
-    const hn::Vec<D> v[kCount] = {value(i), value(i + lanes), value(i + 2 * lanes), value(i + 3 * lanes)};
-    hn::Vec<hn::RebindToUnsigned<D>> q[kCount];
-    QuantizeToBytes(d, v, terms, q);
-    for (int k = 0; k < kCount; ++k) StoreBytes(d, q[k], y + i + static_cast<size_t>(k) * lanes);
-  }
-  for (; i + lanes <= n; i += lanes) {
-    const hn::Vec<D> v[1] = {value(i)};
-    hn::Vec<hn::RebindToUnsigned<D>> q[1];
-    QuantizeToBytes(d, v, terms, q);
-    StoreBytes(d, q[0], y + i);
-  }
-  return i;
+  return QuantizeValues(d, value, y, begin, n, MakeByteTerms(d, tail.scale, tail.zero_point, tail.lowest));
 }
 
 template <typename X>
@@ -165,8 +151,9 @@ void NormalizeToBytes(const void* x_data, uint8_t* y, size_t n, const float* sca
                       const BytesTail& tail) {
   const X* x = static_cast<const X*>(x_data);
   const RowMoments moments = MomentsOf(x, n, epsilon);
-  const size_t done = BytesFrom(kTag, x, y, 0, n, scale, bias, moments, tail);
-  BytesFrom(hn::CappedTag<float, 1>(), x, y, done, n, scale, bias, moments, tail);
+  const auto count = static_cast<int64_t>(n);
+  const int64_t done = BytesFrom(kTag, x, y, 0, count, scale, bias, moments, tail);
+  BytesFrom(hn::CappedTag<float, 1>(), x, y, done, count, scale, bias, moments, tail);
 }
 
 LayerNormFns LayerNormOfTarget(DType x, DType y) {
@@ -201,7 +188,7 @@ struct LayerNormPlan {
   LayerNormRowFn normalize = nullptr;
   QuantizedTail tail;
   LayerNormBytesFn to_bytes = nullptr;  // instead of `normalize`
-  bool to_signed = false;
+  DType y_type = DType::kUndefined;
   TransposeFn transpose = nullptr;  // null: y has neighbours along the axis
   int threads = 1;
 
@@ -224,7 +211,7 @@ struct LayerNormPlan {
   void RunToBytes(const char* x, char* y, int64_t n, const float* scales, const float* biases) const {
     const auto step = rows.inner_steps();
     const BytesTail bytes{tail.factor.empty() ? nullptr : tail.factor.data(), tail.scale, tail.zero_point,
-                          to_signed ? -128 : 0};
+                          LowestByte(y_type)};
     for (int64_t r = 0; r < n; ++r) {
       to_bytes(x + r * step[0] * x_bytes, reinterpret_cast<uint8_t*>(y) + r * step[1], static_cast<size_t>(size),
                scales, biases, epsilon, bytes);
@@ -284,12 +271,7 @@ Result<BoundKernel> BindFastLayerNorm(const BindContext& context) {
   const auto operand = [&](size_t i) { return i < context.inputs.size() ? &context.inputs[i] : nullptr; };
   OCTAVO_ASSIGN(plan.scale, ChannelVectors::Create(operand(1), 1, plan.size, 1.0f));
   OCTAVO_ASSIGN(plan.bias, ChannelVectors::Create(operand(2), 1, plan.size, 0.0f));
-  Dims dims = x.dims;
-  std::array<Dims, 2> strides = {x.strides, y.strides};
-  dims.erase(dims.begin() + static_cast<int64_t>(axis));
-  for (Dims& s : strides) s.erase(s.begin() + static_cast<int64_t>(axis));
-  OrderByStride(1, dims, strides);
-  plan.rows = StridedLoop<2>(dims, strides);
+  plan.rows = LoopOverRows<2>(x.dims, {x.strides, y.strides}, axis);
   plan.y_axis_stride = y.strides[axis];
   if (to_bytes) {
     if (plan.y_axis_stride != 1 && plan.size > 1) return Unsupported("bytes have no neighbours along the axis");
@@ -297,7 +279,7 @@ Result<BoundKernel> BindFastLayerNorm(const BindContext& context) {
     if (!plan.tail.factor.empty() && plan.tail.factor.size() != static_cast<size_t>(plan.size)) {
       return Unsupported("the factors behind it are not one per channel");
     }
-    plan.to_signed = y.dtype == DType::kInt8;
+    plan.y_type = y.dtype;
   } else if (plan.y_axis_stride != 1 && plan.size > 1) {
     if (plan.rows.inner_steps()[1] != 1) return Unsupported("y has no neighbours along any axis");
     plan.transpose = ChooseTranspose(DType::kFloat32, y.dtype);

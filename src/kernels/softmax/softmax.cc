@@ -82,13 +82,8 @@ Result<BoundKernel> BindFastSoftmax(const BindContext& context) {
   const size_t a = static_cast<size_t>(axis);
   const int64_t size = x.dims[a];
   if (size < 1 || x.strides[a] != 1 || y.strides[a] != 1) return Unsupported("no neighbours along the axis");
-  Dims dims = x.dims;
-  std::array<Dims, 2> strides = {x.strides, y.strides};
-  dims.erase(dims.begin() + axis);
-  for (Dims& s : strides) s.erase(s.begin() + axis);
-  OrderByStride(1, dims, strides);
   BoundKernel kernel;
-  kernel.run = [rows = StridedLoop<2>(dims, strides), size, threads = context.threads,
+  kernel.run = [rows = LoopOverRows<2>(x.dims, {x.strides, y.strides}, a), size, threads = context.threads,
                 row =
                     HWY_DYNAMIC_DISPATCH(SoftmaxRowOfTarget)(context.node.op == "LogSoftmax")](const KernelArgs& args) {
     const float* from = static_cast<const float*>(args.inputs[0]);
